@@ -1,0 +1,103 @@
+"""`manifest.json`: written last into an artifact's folder; its presence means that the artifact is complete."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.alias_generators import to_camel
+
+MANIFEST_FILE = "manifest.json"
+
+Runtime = Literal["tensorrt", "onnxruntime-cpu"]
+Precision = Literal["int8", "fp16", "fp32", "int8-cpu"]
+
+
+class _Schema(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, alias_generator=to_camel, populate_by_name=True)
+
+
+class FileEntry(_Schema):
+    """Digest and size of one file."""
+
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    size: int = Field(ge=0)
+
+
+class Archive(FileEntry):
+    """The content-named archive beside the manifest."""
+
+    name: str = Field(pattern=r"^model-[0-9a-f]{64}\.tar\.gz$")
+
+
+class Plan(_Schema):
+    """TensorRT plans built for one GPU architecture by one TensorRT version."""
+
+    gpu: str
+    compute_capability: str
+    tensorrt: str
+    folder: str
+    """Folder inside the archive: `plans/<gpu>-sm<cc>-trt<version>`; files are `<precision>.<image|tensor>.plan`."""
+
+
+class GateResult(_Schema):
+    """One accuracy gate: what was measured against which threshold, in the same unit."""
+
+    name: str
+    value: float
+    threshold: float
+    passed: bool
+
+
+class Accuracy(_Schema):
+    """Of one quantised graph against FP32, on the evaluation set."""
+
+    graph: Precision
+    evaluated_images: int
+    agreement: float
+    """Share of images with the same top-1 as FP32."""
+    sqnr_db: float
+    """Signal to quantisation noise of centred logits, in dB, on the worst output."""
+    top1: float | None = None
+    """Share of labelled images whose top-1 is the label; None without labels."""
+    top5: float | None = None
+    top1_fp32: float | None = None
+    top5_fp32: float | None = None
+    gates: tuple[GateResult, ...] = ()
+
+
+class SpeedRow(_Schema):
+    """Throughput of one precision at one batch size on the build machine."""
+
+    precision: str
+    runtime: str
+    batch: int
+    images_per_s: float
+    repetitions: int
+
+
+class Manifest(_Schema):
+    """The whole of manifest.json."""
+
+    schema_version: Literal[1] = 1
+    key: str
+    runtime: Runtime
+    """What serving runs the graphs on. `onnxruntime-cpu` artifacts hold no TensorRT plans."""
+    inputs: dict[str, str]
+    """Everything that the key was made from, by name (artifact.key.ArtifactInputs)."""
+    tools: dict[str, str]
+    """Versions of the libraries that built it, and the machine class."""
+    archive: Archive
+    files: dict[str, FileEntry]
+    """Every file of the archive by its path in it."""
+    precisions: tuple[Precision, ...]
+    plans: tuple[Plan, ...] = ()
+    accuracy: tuple[Accuracy, ...] = ()
+    speed: tuple[SpeedRow, ...] = ()
+    run: str
+    """The build run that made it: `runs/<run>/` beside the manifest."""
+
+
+def graph_path(precision: Precision, form: Literal["image", "tensor"]) -> str:
+    """Path of a graph inside the archive."""
+    return f"onnx/{precision}.{form}.onnx"
