@@ -1,0 +1,90 @@
+# `make help` lists what a person can do. Everything runs in environments that `make setup` makes from lock files.
+SHELL := bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+# The interpreter that the environments are made with: Python 3.11 or 3.12 with a shared libpython.
+PYTHON ?= $(shell for p in python3 python3.11 python3.12; do "$$p" -c 'import sys; sys.exit(sys.version_info[:2] not in ((3, 11), (3, 12)))' 2>/dev/null && { echo "$$p"; exit; }; done; echo python3)
+PY := .venv/bin/python
+STACK ?= local
+ARGS ?=
+ROLE ?= serving
+
+export PYTHONUNBUFFERED := 1
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  %-42s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: setup
+setup: ## make the Python environments (idempotent)
+	@$(PYTHON) tools/setup.py >&2
+
+# --- The sandbox: the same program on this machine, without a cloud account --------------------------------------------
+.PHONY: demo down sandbox-preview sandbox-up sandbox-down predict load status logs events
+demo: setup ## build the model, deploy the stack here, classify photos
+	@$(PY) -m tools.demo
+
+down: setup ## end the demo: no process, port or state stays
+	@$(PY) -m sandbox down
+
+sandbox-preview: setup ## STACK=dev|small|prod|local [ARGS=--json]: the plan, without credentials
+	@$(PY) -m sandbox preview $(STACK) -- $(ARGS)
+
+sandbox-up: setup ## STACK= [ARGS=]: deploy a stack here
+	@$(PY) -m sandbox up $(STACK) -- $(ARGS)
+
+sandbox-down: setup ## STACK=: destroy that stack here
+	@$(PY) -m sandbox destroy $(STACK) -- $(ARGS)
+
+predict: setup ## IMAGE=photo.jpg: ask the fleet that runs here
+	@$(PY) -m sandbox run -- $(PY) -m client predict $(ARGS) -- $(IMAGE)
+
+load: setup ## [ARGS="--rate 20 --seconds 30"]: constant-rate load on the fleet that runs here
+	@$(PY) -m sandbox run -- $(PY) -m client load $(ARGS)
+
+status: setup ## groups, VMs, health and metrics of the fleet that runs here
+	@$(PY) -m sandbox run -- $(PY) -m client status $(ARGS)
+
+logs: setup ## VM=name: serial console of a VM here
+	@$(PY) -m sandbox logs $(VM) $(ARGS)
+
+events: setup ## what the sandbox's controllers did
+	@$(PY) -m sandbox events $(ARGS)
+
+# --- Google Cloud (credentials and backend are yours) -------------------------------------------------------------------
+.PHONY: preview up destroy
+preview: setup ## STACK=: plan against Google Cloud
+	@PATH="$$($(PY) -m tools.pulumi_cli --folder):$$PATH" pulumi preview --stack $(STACK) $(ARGS)
+
+up: setup ## STACK=: deploy to Google Cloud
+	@PATH="$$($(PY) -m tools.pulumi_cli --folder):$$PATH" pulumi up --stack $(STACK) $(ARGS)
+
+destroy: setup ## STACK=: remove it from Google Cloud
+	@PATH="$$($(PY) -m tools.pulumi_cli --folder):$$PATH" pulumi destroy --stack $(STACK) $(ARGS)
+
+# --- Work on the product -------------------------------------------------------------------------------------------------
+.PHONY: test test-fast check mutants lock clean
+test: setup ## every test (under 25 minutes on 2 cores)
+	@$(PY) -m pytest -m "not servers and not slow" -n 2 -q
+	@$(PY) -m pytest -m "slow or servers" -q --durations=10
+
+test-fast: setup ## tests without servers and model builds (under a minute)
+	@$(PY) -m pytest -m "not servers and not slow" -n 2 -q
+
+check: setup ## format, lint, strict types, shell scripts
+	@.venv/bin/ruff format --check .
+	@.venv/bin/ruff check .
+	@.venv/bin/mypy
+	@.venv/bin/shellcheck startup/*.sh examples/*.sh .ci/run
+
+mutants: setup ## break the code on purpose; each fault must be caught by the test it names
+	@$(PY) -m tests.mutants.run $(ARGS)
+
+lock: setup ## resolve the .in files again
+	@for name in requirements locks/model locks/serving locks/sandbox-serving locks/dev locks/bootstrap locks/go; do \
+		echo "$$name"; .cache/bootstrap/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --no-header $$name.in -o $$name.txt; done
+
+clean: ## environments and caches of this folder
+	@rm -rf .venv .venv-serving .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
