@@ -4,7 +4,7 @@ Runs on a bare Python 3.11 or 3.12 and imports the standard library alone. What 
 named with its remedy.
 
 `.venv`          program, model build, client, sandbox, checks (locks/dev.txt)
-`.venv-serving`  what the serving container holds: gateway libraries and the real Triton server (locks/sandbox-serving.txt)
+`.venv-serving`  what the serving container holds: gateway libraries, the real Triton server (locks/sandbox-serving.txt)
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ from pathlib import Path
 REPOSITORY = Path(__file__).resolve().parent.parent
 BOOTSTRAP = REPOSITORY / ".cache" / "bootstrap"
 ENVIRONMENTS = {".venv": "locks/dev.txt", ".venv-serving": "locks/sandbox-serving.txt"}
-NEEDED_GIB = 6
-"""Both environments, the Pulumi CLI with Go's module cache, and a model build (measured: 4.9 GiB together)."""
+NEEDED_GIB = 8
+"""Both environments, the Pulumi CLI with Go's module cache, and a model build (6.5 GiB together when measured)."""
 
 
 class MissingError(Exception):
@@ -39,19 +39,21 @@ def check_machine() -> None:
     problems = []
     if sys.platform != "linux" or platform.machine() != "x86_64":
         problems.append(
-            f"needs Linux on x86-64, this is {sys.platform} on {platform.machine()}: TensorFlow, Triton and Envoy come as "
-            "wheels for that platform only. Use such a machine or VM."
+            f"needs Linux on x86-64, this is {sys.platform} on {platform.machine()}: TensorFlow, Triton and "
+            "Envoy come as wheels for that platform only. Use such a machine or VM."
         )
     if version not in {"3.11", "3.12"}:
         problems.append(f"needs Python 3.11 or 3.12, this is {version}: run `make PYTHON=/path/to/python3.11 ...`.")
     elif not has_shared_libpython():
         problems.append(
-            f"Python {version} at {sys.executable} has no shared libpython{version}.so.1.0, which Triton's Python backend "
-            f"loads: install it (Debian: `apt-get install libpython{version}`; pyenv: build with "
+            f"Python {version} at {sys.executable} has no shared libpython{version}.so.1.0, which Triton's Python "
+            f"backend loads: install it (Debian: `apt-get install libpython{version}`; pyenv: build with "
             "PYTHON_CONFIGURE_OPTS=--enable-shared) or run `make PYTHON=...` with an interpreter that has one."
         )
     if importlib.util.find_spec("ensurepip") is None or importlib.util.find_spec("venv") is None:
-        problems.append(f"Python's venv module is incomplete: install it (Debian: `apt-get install python{version}-venv`).")
+        problems.append(
+            f"Python's venv module is incomplete: install it (Debian: `apt-get install python{version}-venv`)."
+        )
     problems += [
         f"`{tool}` is not on PATH: install it (Debian: `apt-get install {tool}`)."
         for tool in ("bash", "curl", "tar")
@@ -128,8 +130,8 @@ def main() -> int:
     except subprocess.CalledProcessError as error:
         command = " ".join(str(part) for part in error.cmd)
         print(
-            f"setup stopped at `{command}` (exit code {error.returncode}); its own message is above. Package registries "
-            "must be reachable; running it again goes on where it stopped.",
+            f"setup stopped at `{command}` (exit code {error.returncode}); its own message is above. Package "
+            "registries must be reachable; running it again goes on where it stopped.",
             file=sys.stderr,
         )
         return 1
