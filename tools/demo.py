@@ -74,10 +74,9 @@ def labelled_photos(count: int) -> list[tuple[Path, int]]:
 def main() -> int:
     """Exit code 0 when the fleet is up and its answers are right."""
     began = time.monotonic()
-    print(
-        "tensorrt-fleet demo: the Pulumi program of this repository on this machine. Real: engine, startup scripts, model"
-    )
-    print("build, Triton, load balancer (Envoy), storage. Simulated: Compute Engine, IAM, Monitoring and the GPUs.")
+    print("tensorrt-fleet demo: the Pulumi program of this repository, deployed on this machine.")
+    print("Real: engine, startup scripts, model build, Triton, load balancer (Envoy), storage.")
+    print("Simulated: Compute Engine, IAM, Monitoring and the GPUs (inference runs on the CPU).")
     try:
         with step(1, "Convert EfficientNet-Lite0 (ImageNet weights) from TensorFlow to INT8 and measure it"):
             python("-m", "model", "build", "--out", str(ARTIFACT), "--runtime", "onnxruntime-cpu")
