@@ -1,6 +1,6 @@
 """`make mutants`: apply each named fault to a copy of the tree; the test that it names must fail.
 
-A fault that survives means a test that cannot fail. `make mutants ARGS=name` runs the faults whose name contains `name`.
+A fault that survives means a test that cannot fail. `make mutants ARGS=word` runs those with the word in their name.
 """
 
 from __future__ import annotations
