@@ -1,4 +1,4 @@
-"""The artifact's key: a pure function of everything that its bytes depend on, so it is known before anything is built."""
+"""The artifact's key: a pure function of all that its bytes depend on, so it is known before anything is built."""
 
 from __future__ import annotations
 

@@ -43,7 +43,7 @@ class TensorSpec(_Schema):
     dtype: DType
     shape: tuple[int, ...]
     kind: Literal["jpeg", "tensor", "argmax"]
-    """`jpeg`: encoded images (dtype string); `argmax`: int64 index of the greatest value of the graph output `tensor`."""
+    """`jpeg`: encoded images (dtype string); `argmax`: int64 index of the greatest value of the output `tensor`."""
     tensor: str
     """Name of the graph's input or output that carries it."""
 
