@@ -32,6 +32,8 @@ class SandboxSettings:
     """Simulated GPU: time that one image occupies one GPU. Not a measurement of any GPU."""
     boot_delay_s: float = 1.0
     """Simulated time from an instance's insertion to the start of its startup script."""
+    iam_delay_s: float = 0.0
+    """Time from an IAM binding's creation until it takes effect."""
     quotas: dict[str, int] = field(default_factory=lambda: {"NVIDIA_T4_GPUS": 64, "PREEMPTIBLE_NVIDIA_T4_GPUS": 64})
     """Regional limits by Compute Engine's quota metric; an absent metric is unlimited."""
 
