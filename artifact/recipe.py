@@ -1,21 +1,16 @@
-"""How a model is quantised, and with that the rest of what an artifact's key is made from."""
+"""How a model is quantised."""
 
 from __future__ import annotations
 
 import json
-from pathlib import Path
-from typing import Final, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
-from artifact.builtin import BUILTIN, calibration_identity, source_identity
-from artifact.key import ArtifactInputs, code_digest
 from artifact.manifest import Runtime
 
 CalibrationMethod = Literal["max", "percentile", "mse", "entropy"]
-NONE: Final = "none"
-"""TensorRT version and GPU type of an artifact without plans."""
 
 
 class Recipe(BaseModel):
@@ -25,37 +20,10 @@ class Recipe(BaseModel):
 
     method: CalibrationMethod = "mse"
     """How an activation's range is chosen from its histogram."""
-    cpu_weight_bits: Literal[7, 8] = Field(default=7)
-    """Weights of the CPU graph: 7 bits everywhere, as U8 x S8 sums saturate on CPUs without VNNI or AMX; 8 with them."""
+    cpu_weight_bits: Literal[7, 8] = 7
+    """Weights of the CPU graph: 7 bits everywhere, as sums of U8 x S8 products saturate on CPUs without VNNI or AMX;
+    8 with them."""
 
-
-class BuildRequest(BaseModel):
-    """What a person asks the model build for: settings in, key out."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    source: str = f"{BUILTIN}:efficientnet-lite0"
-    calibration: str = BUILTIN
-    recipe: Recipe = Recipe()
-    runtime: Runtime = "onnxruntime-cpu"
-    tensorrt: str = NONE
-    """TensorRT version, or the container that holds it."""
-    gpu_type: str = NONE
-    """Accelerator type, as in `nvidia-tesla-t4`."""
-
-    def inputs(self, repository: Path) -> ArtifactInputs:
-        """Everything that decides the artifact, read from a checkout of this repository.
-
-        Raises:
-            ValueError: an unknown source or calibration set.
-        """
-        recipe = {**self.recipe.model_dump(by_alias=True), "runtime": self.runtime}
-        on_gpu = self.runtime == "tensorrt"
-        return ArtifactInputs(
-            source=source_identity(self.source, repository),
-            calibration=calibration_identity(self.calibration, repository),
-            recipe=json.dumps(recipe, sort_keys=True, separators=(",", ":")),
-            code=code_digest(repository),
-            tensorrt=self.tensorrt if on_gpu else NONE,
-            gpu_type=self.gpu_type if on_gpu else NONE,
-        )
+    def canonical(self, runtime: Runtime) -> str:
+        """Canonical JSON of the recipe and what will run the graphs, as the artifact's key takes it."""
+        return json.dumps(self.model_dump(by_alias=True) | {"runtime": runtime}, sort_keys=True, separators=(",", ":"))
