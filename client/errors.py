@@ -1,0 +1,16 @@
+"""The one kind of failure that a person meets: a sentence and the next step."""
+
+from __future__ import annotations
+
+
+class ClientError(Exception):
+    """What is wrong, and what to do about it. Printed as one line, never as a traceback."""
+
+    def __init__(self, problem: str, remedy: str) -> None:
+        super().__init__(f"{problem.rstrip('.')}. {remedy}")
+        self.problem = problem
+        self.remedy = remedy
+
+
+class UnavailableError(ClientError):
+    """Nothing answered, or the answer was a passing one (5xx, 429): the same question may work in a moment."""
