@@ -1,0 +1,1 @@
+"""Compute Engine's control plane, simulated: instance groups, health checks, autoscaling and its REST API."""

@@ -1,0 +1,1 @@
+"""Addresses of instances and load balancers, and the firewall between them."""
