@@ -1,0 +1,1 @@
+"""From a TensorFlow model to an ONNX graph that answers the same."""

@@ -1,0 +1,104 @@
+"""Reading and editing ONNX graphs: who makes a tensor, who takes it, what is constant."""
+
+from __future__ import annotations
+
+import collections
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime
+from onnx import TensorProto, helper, numpy_helper
+
+FloatArray = npt.NDArray[np.float32]
+
+
+class Graph:
+    """A model with the look-ups that its edges need; valid until the model is edited."""
+
+    def __init__(self, model: onnx.ModelProto) -> None:
+        self.model = model
+        self.nodes: list[onnx.NodeProto] = list(model.graph.node)
+        self.constants: dict[str, onnx.TensorProto] = {tensor.name: tensor for tensor in model.graph.initializer}
+        self.producer: dict[str, onnx.NodeProto] = {name: node for node in self.nodes for name in node.output}
+        self.consumers: dict[str, list[onnx.NodeProto]] = collections.defaultdict(list)
+        for node in self.nodes:
+            for name in node.input:
+                self.consumers[name].append(node)
+
+    def constant(self, name: str) -> npt.NDArray[Any]:
+        """Value of a constant tensor."""
+        value: npt.NDArray[Any] = numpy_helper.to_array(self.constants[name])
+        return value
+
+    def only_consumer(self, name: str) -> onnx.NodeProto | None:
+        """The node that takes a tensor, or None where several do, or the graph's own outputs."""
+        is_output = any(output.name == name for output in self.model.graph.output)
+        return self.consumers[name][0] if len(self.consumers[name]) == 1 and not is_output else None
+
+
+def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
+    """A model of its own with the same content."""
+    duplicate = onnx.ModelProto()
+    duplicate.CopyFrom(model)
+    return duplicate
+
+
+def attributes(node: onnx.NodeProto) -> dict[str, Any]:
+    """A node's attributes by name."""
+    return {attribute.name: helper.get_attribute_value(attribute) for attribute in node.attribute}
+
+
+def constant(name: str, value: npt.NDArray[Any] | np.generic) -> onnx.TensorProto:
+    """A constant tensor."""
+    return numpy_helper.from_array(np.asarray(value), name)
+
+
+def rename_tensors(model: onnx.ModelProto, names: Mapping[str, str]) -> None:
+    """Rename tensors wherever they occur."""
+    for node in model.graph.node:
+        node.input[:] = [names.get(name, name) for name in node.input]
+        node.output[:] = [names.get(name, name) for name in node.output]
+    for value in (*model.graph.input, *model.graph.output, *model.graph.value_info, *model.graph.initializer):
+        value.name = names.get(value.name, value.name)
+
+
+def replace_nodes(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> None:
+    """Make `nodes`, in this order, the whole graph, and drop constants that nothing takes any more."""
+    kept = list(nodes)
+    del model.graph.node[:]
+    model.graph.node.extend(kept)
+    used = {name for node in kept for name in node.input}
+    constants = [tensor for tensor in model.graph.initializer if tensor.name in used]
+    del model.graph.initializer[:]
+    model.graph.initializer.extend(constants)
+    del model.graph.value_info[:]
+
+
+def logit_tensors(model: onnx.ModelProto) -> tuple[str, ...]:
+    """For each float output the tensor that says most about errors in it: before a final softmax, else the output."""
+    graph = Graph(model)
+    tensors = []
+    for output in model.graph.output:
+        if output.type.tensor_type.elem_type == TensorProto.FLOAT:
+            producer = graph.producer.get(output.name)
+            softmax = producer is not None and producer.op_type == "Softmax"
+            tensors.append(producer.input[0] if producer is not None and softmax else output.name)
+    return tuple(tensors)
+
+
+def session(
+    model: onnx.ModelProto, extra_outputs: Iterable[str] = (), threads: int = 0
+) -> onnxruntime.InferenceSession:
+    """An ONNX Runtime CPU session, with inner float tensors as further outputs; `threads` 0 means one a core."""
+    observed = copy_of(model)
+    present = {output.name for output in observed.graph.output}
+    for name in extra_outputs:
+        if name not in present:
+            observed.graph.output.append(helper.make_tensor_value_info(name, TensorProto.FLOAT, None))
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    options.intra_op_num_threads = threads
+    return onnxruntime.InferenceSession(observed.SerializeToString(), options, providers=["CPUExecutionProvider"])
