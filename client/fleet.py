@@ -27,8 +27,8 @@ from client.resources import (
 METRIC_WINDOW_S: Final = 600
 """How far back `status` looks for metric points."""
 
-_SCRIPT_LINE: Final = re.compile(r"startup-script(?:-url)?: ?(.*)")
-_SCRIPT_EXIT: Final = re.compile(r"exit(?:ed)?(?: with)? status (\d+)", re.IGNORECASE)
+_SCRIPT_LINE: Final = re.compile(r"startup-script(?:-url)?\"?(?::| (?=exit|failed))(.*)")
+_SCRIPT_EXIT: Final = re.compile(r"exit status (\d+)$")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -166,15 +166,13 @@ def last_script_line(console: str) -> str:
     The guest agent prefixes the script's output with `startup-script:` and ends with its exit status, which alone
     explains nothing: a failure's status is given together with the line before it.
     """
-    said = [
-        match[1].strip() for line in console.splitlines() if (match := _SCRIPT_LINE.search(line)) and match[1].strip()
-    ]
-    if not said:
-        return ""
-    exit_status = _SCRIPT_EXIT.search(said[-1])
-    if exit_status and exit_status[1] != "0" and len(said) > 1:
-        return f"{said[-2]} (exit status {exit_status[1]})"
-    return said[-1]
+    said = [match[1].strip() for line in console.splitlines() if (match := _SCRIPT_LINE.search(line))]
+    spoken = [(text, _SCRIPT_EXIT.search(text)) for text in said if text]
+    lines = [text for text, status in spoken if status is None]
+    last = lines[-1] if lines else ""
+    if spoken and (status := spoken[-1][1]) is not None and status[1] != "0":
+        return f"{last} (exit status {status[1]})".strip()
+    return last
 
 
 def _timestamp(time: dt.datetime) -> str:

@@ -117,7 +117,7 @@ def pulumi(*arguments: str, stack: str | None = None, timeout_s: float = 120.0) 
     if cli is None:
         raise ClientError(
             "the Pulumi CLI is not on PATH, so the stack's outputs cannot be read",
-            'Add it: `PATH="$(python -m tools.pulumi_cli --folder):$PATH"`, or name the address with --url.',
+            'Add the pinned one: `PATH="$(python -m tools.pulumi_cli --folder):$PATH"`.',
         )
     command = [cli, *arguments, "--cwd", str(PROGRAM), "--non-interactive", *(("--stack", stack) if stack else ())]
     try:
@@ -132,7 +132,7 @@ def pulumi(*arguments: str, stack: str | None = None, timeout_s: float = 120.0) 
         reason = lines[-1].removeprefix("error: ") if lines else f"exit code {result.returncode}"
         raise ClientError(
             f"`pulumi {' '.join(arguments)}` failed: {reason}",
-            "Name the stack with --stack, or select one: `pulumi stack select NAME`.",
+            "Log in to the stack's backend (`pulumi login`), and name the stack with --stack or `pulumi stack select`.",
         )
     return result.stdout
 

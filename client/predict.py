@@ -6,12 +6,12 @@ import heapq
 import json
 import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from client.api import Answer, ModelApi, read_image, request_body
+from client.api import Answer, ModelApi, request_body
 from client.errors import ClientError
 from client.rendering import Table
 from contract import PREDICT_PATH
@@ -39,15 +39,14 @@ class Prediction:
     answer: Answer
 
 
-def predict(api: ModelApi, images: Sequence[Path], top: int) -> list[Prediction]:
+def predict(api: ModelApi, images: Mapping[Path, bytes], top: int) -> list[Prediction]:
     """Send each image in a request of its own, so that the balancer spreads them over the VMs.
 
     Raises:
-        ClientError: a file cannot be read (nothing is sent then), or a request failed.
+        ClientError: a request failed; the message names its image.
     """
-    contents = [read_image(path) for path in images]
     names = api.labels()
-    return [_predict_one(api, path, data, names, top) for path, data in zip(images, contents, strict=True)]
+    return [_predict_one(api, path, data, names, top) for path, data in images.items()]
 
 
 def _predict_one(api: ModelApi, path: Path, data: bytes, names: Sequence[str], top: int) -> Prediction:
@@ -118,15 +117,14 @@ def as_json(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def write_request(images: Sequence[Path], target: Path) -> None:
+def write_request(images: Sequence[bytes], target: Path) -> None:
     """Write the predict request's body for the images, as `curl -d @FILE` sends it.
 
     Raises:
-        ClientError: an image cannot be read, or the file cannot be written.
+        ClientError: the file cannot be written.
     """
-    body = request_body([read_image(path) for path in images])
     try:
-        target.write_bytes(body)
+        target.write_bytes(request_body(images))
     except OSError as error:
         raise ClientError(f"{target}: {error.strerror}", "Name a file in a folder that you may write to.") from error
 

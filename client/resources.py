@@ -13,7 +13,9 @@ from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
 
-class _Resource(BaseModel):
+class Resource(BaseModel):
+    """Part of one of Google's resources; fields that are not declared here are left aside."""
+
     model_config = ConfigDict(frozen=True, alias_generator=to_camel, populate_by_name=True)
 
     api: ClassVar[str] = "compute.v1"
@@ -25,14 +27,14 @@ def last_segment(link: str) -> str:
     return link.partition("?")[0].rsplit("/", 1)[-1]
 
 
-class VersionTarget(_Resource):
+class VersionTarget(Resource):
     """Whether every VM has the version that the group wants."""
 
     schema_name = "InstanceGroupManagerStatusVersionTarget"
     is_reached: bool = False
 
 
-class GroupStatus(_Resource):
+class GroupStatus(Resource):
     """What the group says of itself."""
 
     schema_name = "InstanceGroupManagerStatus"
@@ -42,14 +44,14 @@ class GroupStatus(_Resource):
     """URL of its autoscaler, or empty."""
 
 
-class GroupVersion(_Resource):
+class GroupVersion(Resource):
     """A version that the group rolls out."""
 
     schema_name = "InstanceGroupManagerVersion"
     instance_template: str = ""
 
 
-class UpdatePolicy(_Resource):
+class UpdatePolicy(Resource):
     """How the group moves its VMs to a new version."""
 
     schema_name = "InstanceGroupManagerUpdatePolicy"
@@ -57,7 +59,7 @@ class UpdatePolicy(_Resource):
     """`PROACTIVE`, or `OPPORTUNISTIC`: then VMs change only when something else replaces them."""
 
 
-class InstanceGroupManager(_Resource):
+class InstanceGroupManager(Resource):
     """A managed instance group."""
 
     schema_name = "InstanceGroupManager"
@@ -70,14 +72,14 @@ class InstanceGroupManager(_Resource):
     update_policy: UpdatePolicy = UpdatePolicy()
 
 
-class ManagedInstanceVersion(_Resource):
+class ManagedInstanceVersion(Resource):
     """The version that a VM has."""
 
     schema_name = "ManagedInstanceVersion"
     instance_template: str = ""
 
 
-class AttemptError(_Resource):
+class AttemptError(Resource):
     """One reason why the group's last attempt on a VM failed. (Anonymous in Google's discovery document.)"""
 
     schema_name = "ManagedInstanceLastAttempt.errors.errors"
@@ -85,28 +87,28 @@ class AttemptError(_Resource):
     message: str = ""
 
 
-class AttemptErrors(_Resource):
+class AttemptErrors(Resource):
     """The errors of a group's last attempt on a VM. (Anonymous in Google's discovery document.)"""
 
     schema_name = "ManagedInstanceLastAttempt.errors"
     errors: tuple[AttemptError, ...] = ()
 
 
-class LastAttempt(_Resource):
+class LastAttempt(Resource):
     """The group's last attempt to create, recreate or delete a VM."""
 
     schema_name = "ManagedInstanceLastAttempt"
     errors: AttemptErrors = AttemptErrors()
 
 
-class ManagedInstanceHealth(_Resource):
+class ManagedInstanceHealth(Resource):
     """What the autohealing check found."""
 
     schema_name = "ManagedInstanceInstanceHealth"
     detailed_health_state: str = "UNKNOWN"
 
 
-class ManagedInstance(_Resource):
+class ManagedInstance(Resource):
     """A VM of a managed instance group."""
 
     schema_name = "ManagedInstance"
@@ -138,7 +140,7 @@ class ManagedInstance(_Resource):
         return last_segment(self.version.instance_template)
 
 
-class HealthStatus(_Resource):
+class HealthStatus(Resource):
     """What the load balancer's check found about one backend VM."""
 
     schema_name = "HealthStatus"
@@ -155,14 +157,14 @@ class HealthStatus(_Resource):
         return last_segment(self.instance)
 
 
-class BackendServiceGroupHealth(_Resource):
+class BackendServiceGroupHealth(Resource):
     """What the load balancer's check found about a group."""
 
     schema_name = "BackendServiceGroupHealth"
     health_status: tuple[HealthStatus, ...] = ()
 
 
-class AutoscalingPolicy(_Resource):
+class AutoscalingPolicy(Resource):
     """Limits of an autoscaler."""
 
     schema_name = "AutoscalingPolicy"
@@ -171,7 +173,7 @@ class AutoscalingPolicy(_Resource):
     mode: str = "ON"
 
 
-class AutoscalerStatusDetail(_Resource):
+class AutoscalerStatusDetail(Resource):
     """A warning or error of an autoscaler."""
 
     schema_name = "AutoscalerStatusDetails"
@@ -179,7 +181,7 @@ class AutoscalerStatusDetail(_Resource):
     message: str = ""
 
 
-class Autoscaler(_Resource):
+class Autoscaler(Resource):
     """A group's autoscaler."""
 
     schema_name = "Autoscaler"
@@ -190,14 +192,14 @@ class Autoscaler(_Resource):
     status_details: tuple[AutoscalerStatusDetail, ...] = ()
 
 
-class SerialPortOutput(_Resource):
+class SerialPortOutput(Resource):
     """Text of a VM's serial console."""
 
     schema_name = "SerialPortOutput"
     contents: str = ""
 
 
-class Quota(_Resource):
+class Quota(Resource):
     """Limit and use of one quota metric."""
 
     schema_name = "Quota"
@@ -206,21 +208,21 @@ class Quota(_Resource):
     usage: float = 0.0
 
 
-class Region(_Resource):
+class Region(Resource):
     """A region, for its quotas."""
 
     schema_name = "Region"
     quotas: tuple[Quota, ...] = ()
 
 
-class Project(_Resource):
+class Project(Resource):
     """A project, for its global quotas."""
 
     schema_name = "Project"
     quotas: tuple[Quota, ...] = ()
 
 
-class TypedValue(_Resource):
+class TypedValue(Resource):
     """The value of a point; exactly one field is set."""
 
     api = "monitoring.v3"
@@ -229,7 +231,7 @@ class TypedValue(_Resource):
     int64_value: int | None = None
 
 
-class TimeInterval(_Resource):
+class TimeInterval(Resource):
     """Time of a point; a gauge's is its end."""
 
     api = "monitoring.v3"
@@ -237,7 +239,7 @@ class TimeInterval(_Resource):
     end_time: str = ""
 
 
-class Point(_Resource):
+class Point(Resource):
     """One point of a time series."""
 
     api = "monitoring.v3"
@@ -246,7 +248,7 @@ class Point(_Resource):
     value: TypedValue = TypedValue()
 
 
-class MonitoredResource(_Resource):
+class MonitoredResource(Resource):
     """What a time series tells of."""
 
     api = "monitoring.v3"
@@ -254,7 +256,7 @@ class MonitoredResource(_Resource):
     labels: dict[str, str] = {}
 
 
-class TimeSeries(_Resource):
+class TimeSeries(Resource):
     """A time series, newest point first."""
 
     api = "monitoring.v3"

@@ -1,0 +1,58 @@
+"""A fleet's HTTP API on loopback: two VMs in turn, three classes, every answer adjustable."""
+
+from __future__ import annotations
+
+import base64
+import itertools
+import json
+
+from aiohttp import web
+
+LABELS = ("tench", "goldfish", "great white shark")
+
+
+class ModelFake:
+    """Answers `probabilities`; `status` other than 200 answers `error` with it."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.probabilities: list[float] = [0.1, 0.7, 0.2]
+        self.predictions: list[object] | None = None
+        """Answered instead of classes and probabilities."""
+        self.labels: tuple[str, ...] | None = LABELS
+        self.status = 200
+        self.error: object = {"error": "no reason"}
+        self.headers: dict[str, str] = {}
+        self.images: list[bytes] = []
+        self.requests = 0
+        self._vms = itertools.cycle(("vm-a", "vm-b"))
+
+    def application(self) -> web.Application:
+        """Routes of the default model."""
+        application = web.Application(client_max_size=1 << 26)
+        application.add_routes(
+            [
+                web.post("/v1/models/default:predict", self._predict),
+                web.get("/v1/models/default/labels", self._labels),
+            ]
+        )
+        return application
+
+    async def _predict(self, request: web.Request) -> web.Response:
+        self.requests += 1
+        if self.status != 200:
+            text = self.error if isinstance(self.error, str) else json.dumps(self.error)
+            return web.Response(status=self.status, text=text, headers=self.headers)
+        # Any content type, as TensorFlow Serving takes it.
+        instances = json.loads(await request.read())["instances"]
+        self.images += [base64.b64decode(one["b64"], validate=True) for one in instances]
+        best = self.probabilities.index(max(self.probabilities)) if self.probabilities else 0
+        one = {"classes": best, "probabilities": self.probabilities}
+        predictions = self.predictions if self.predictions is not None else [one] * len(instances)
+        headers = {"x-served-by": next(self._vms), "x-model-key": "0123456789abcdef0123"}
+        return web.json_response({"predictions": predictions}, headers=headers)
+
+    async def _labels(self, _: web.Request) -> web.Response:
+        if self.labels is None:
+            return web.json_response({"error": "the model has no labels"}, status=404)
+        return web.Response(text="".join(f"{label}\n" for label in self.labels))
