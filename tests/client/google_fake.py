@@ -180,7 +180,7 @@ class GoogleFake:
             return web.json_response({})
         end = dt.datetime.fromisoformat(request.query["interval.endTime"])
         points = [
-            {"interval": {"endTime": (end - dt.timedelta(seconds=age)).strftime("%Y-%m-%dT%H:%M:%SZ")}, "value": value}
+            {"interval": {"endTime": (end - dt.timedelta(seconds=age)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")}, "value": value}
             for age, value in ((10, {"doubleValue": 0.0}), (25, {"doubleValue": 99.0}))
         ]
         series = [
