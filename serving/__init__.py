@@ -1,0 +1,1 @@
+"""What runs on a serving VM: supervisor, gateway, Triton's model repository, GPU agent."""

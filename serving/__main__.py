@@ -1,0 +1,67 @@
+"""`python -m serving`: serve on a VM, serve an artifact without one, fetch an artifact, load the GPUs."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+import tempfile
+from pathlib import Path
+
+import contract
+from artifact.errors import ArtifactError
+from serving import log
+from serving.burn import burn
+from serving.fetch import fetch
+from serving.gpus import NvidiaSmiError
+from serving.metadata import MetadataError, MetadataServer
+from serving.settings import of_vm, without_fleet
+from serving.supervisor import StartError, supervise
+from serving.triton import InferError
+
+
+def main() -> int:
+    """Command line; the process's exit code."""
+    arguments = _parser().parse_args()
+    log.set_up("supervisor" if arguments.command is None else arguments.command)
+    try:
+        match arguments.command:
+            case "fetch":
+                print(fetch(MetadataServer.of_environment()))
+            case "burn":
+                asyncio.run(burn(arguments.host or _own_address(), arguments.seconds))
+            case _ if arguments.artifact is None:
+                asyncio.run(supervise(of_vm(MetadataServer.of_environment())))
+            case _:
+                _serve_folder(arguments.artifact, arguments.host, arguments.port)
+    except (ArtifactError, InferError, MetadataError, NvidiaSmiError, StartError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m serving", description=__doc__)
+    parser.add_argument("--artifact", type=Path, help="folder of an artifact: serve it without a fleet")
+    parser.add_argument("--host", default="", help="address to bind without a fleet (default: 127.0.0.1)")
+    parser.add_argument(
+        "--port", type=int, default=contract.API_PORT, help="port without a fleet (default: %(default)s)"
+    )
+    commands = parser.add_subparsers(dest="command")
+    commands.add_parser("fetch", help="download and verify the artifact that the VM's metadata names")
+    load = commands.add_parser("burn", help="keep the GPUs busy through Triton, past the gateway")
+    load.add_argument("--seconds", type=float, required=True)
+    return parser
+
+
+def _serve_folder(artifact: Path, host: str, port: int) -> None:
+    with tempfile.TemporaryDirectory(prefix="tensorrt-fleet-") as folder:
+        asyncio.run(supervise(without_fleet(artifact, host, port, Path(folder, "run"))))
+
+
+def _own_address() -> str:
+    return MetadataServer.of_environment().need("instance/network-interfaces/0/ip")
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

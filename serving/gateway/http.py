@@ -1,0 +1,121 @@
+"""The little of HTTP that a raw ASGI application needs: answers, errors, bounded bodies."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any, TypeAlias
+
+import orjson
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Json: TypeAlias = Any
+"""What a JSON parser returns and an encoder takes."""
+Headers = tuple[tuple[bytes, bytes], ...]
+
+JSON: Headers = ((b"content-type", b"application/json"),)
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A whole HTTP response, but for the headers that every one carries."""
+
+    status: int
+    body: bytes
+    headers: Headers = JSON
+
+    @classmethod
+    def of(cls, status: int, document: Json) -> Answer:
+        """A JSON document, on a line of its own."""
+        return cls(status, orjson.dumps(document, option=orjson.OPT_APPEND_NEWLINE))
+
+
+class HttpError(Exception):
+    """A refused request: the status, and a sentence for its sender."""
+
+    def __init__(self, status: HTTPStatus, text: str, headers: Headers = ()) -> None:
+        super().__init__(text)
+        self.status = status
+        self.headers = headers
+
+    def answer(self) -> Answer:
+        """As TensorFlow Serving says it: `{"error": "..."}`."""
+        body = Answer.of(self.status, {"error": str(self)}).body
+        return Answer(self.status, body, JSON + self.headers)
+
+
+class DisconnectedError(Exception):
+    """The client has gone; nobody waits for an answer."""
+
+
+def bad_request(text: str) -> HttpError:
+    """400."""
+    return HttpError(HTTPStatus.BAD_REQUEST, text)
+
+
+def not_found(text: str) -> HttpError:
+    """404."""
+    return HttpError(HTTPStatus.NOT_FOUND, text)
+
+
+def method_not_allowed(method: str, path: str, allowed: str) -> HttpError:
+    """405."""
+    text = f"{method} is not allowed on {path}; use {allowed}"
+    return HttpError(HTTPStatus.METHOD_NOT_ALLOWED, text, ((b"allow", allowed.encode()),))
+
+
+def too_large(limit: int) -> HttpError:
+    """413."""
+    text = f"the request body is larger than {limit} bytes; send fewer or smaller instances in one request"
+    return HttpError(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, text)
+
+
+def unavailable(reason: str) -> HttpError:
+    """503."""
+    return HttpError(HTTPStatus.SERVICE_UNAVAILABLE, reason)
+
+
+def overloaded() -> HttpError:
+    """429: come back in a second."""
+    text = "this server holds as many requests as it may; try again"
+    return HttpError(HTTPStatus.TOO_MANY_REQUESTS, text, ((b"retry-after", b"1"),))
+
+
+def content_length(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
+    """The declared length of the body, if any; the HTTP parser has checked its form."""
+    for name, value in headers:
+        if name == b"content-length":
+            return int(value)
+    return None
+
+
+async def read_body(receive: Receive, limit: int, timeout_s: float) -> bytes:
+    """The whole body.
+
+    Raises:
+        HttpError: it is longer than `limit` bytes, or took longer than `timeout_s` to arrive.
+        DisconnectedError: the client went away.
+    """
+    chunks: list[bytes] = []
+    size = 0
+    try:
+        async with asyncio.timeout(timeout_s):
+            while True:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise DisconnectedError
+                chunk: bytes = message.get("body", b"")
+                size += len(chunk)
+                if size > limit:
+                    raise too_large(limit)
+                chunks.append(chunk)
+                if not message.get("more_body", False):
+                    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+    except TimeoutError:
+        text = f"the request body did not arrive within {timeout_s:.0f} s"
+        raise HttpError(HTTPStatus.REQUEST_TIMEOUT, text) from None

@@ -1,0 +1,66 @@
+"""Which GPU a request goes to: the one with the least outstanding work, among those whose canaries pass."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Final
+
+import grpc
+
+import contract
+from artifact.signature import Form
+from serving.gateway.http import bad_request, unavailable
+from serving.health import Status
+from serving.tensors import Array
+from serving.triton import InferError, Triton
+
+_ELSEWHERE: Final = {grpc.StatusCode.INTERNAL, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAVAILABLE}
+"""A dead stub, an unloaded model, a full queue: another GPU may answer. Inference changes nothing, so it may be tried
+there."""
+
+
+class Router:
+    """Sends batches to the VM's GPUs. `status` says which of them work."""
+
+    def __init__(self, triton: Triton, gpus: Iterable[int], status: Callable[[], Status]) -> None:
+        self._triton = triton
+        self._status = status
+        self._outstanding = dict.fromkeys(gpus, 0)
+
+    async def infer(self, form: Form, inputs: Mapping[str, Array], count: int, deadline: float) -> dict[str, Array]:
+        """Run a batch of `count` images until `deadline` (monotonic).
+
+        Raises:
+            HttpError: 503 if no GPU answers, 400 if Triton finds the tensors wrong.
+        """
+        tried: set[int] = set()
+        reason = ""
+        while (gpu := self._choose(tried)) is not None:
+            tried.add(gpu)
+            self._outstanding[gpu] += count
+            try:
+                timeout_s = max(0.0, deadline - time.monotonic())
+                return await self._triton.infer(contract.triton_model_name(form, gpu), inputs, timeout_s)
+            except InferError as error:
+                if error.code == grpc.StatusCode.INVALID_ARGUMENT:
+                    raise bad_request(str(error)) from error
+                if error.code == grpc.StatusCode.DEADLINE_EXCEEDED:
+                    raise unavailable("the model did not answer in time") from error
+                if error.code not in _ELSEWHERE:
+                    raise unavailable(f"inference failed: {error}") from error
+                reason = f"inference failed: {error}"
+            finally:
+                self._outstanding[gpu] -= count
+        raise unavailable(reason or self._status().reason or "no GPU is ready")
+
+    def _choose(self, tried: set[int]) -> int | None:
+        ready = [gpu for gpu in self._status().gpus if gpu in self._outstanding and gpu not in tried]
+        # Equal work goes to the GPU that was chosen longest ago: dicts keep their order, so it is moved to the end.
+        chosen = min(ready, key=self._order, default=None)
+        if chosen is not None:
+            self._outstanding[chosen] = self._outstanding.pop(chosen)
+        return chosen
+
+    def _order(self, gpu: int) -> tuple[int, int]:
+        return self._outstanding[gpu], list(self._outstanding).index(gpu)
