@@ -10,7 +10,7 @@ Status = Literal["PROVISIONING", "STAGING", "RUNNING", "STOPPING", "TERMINATED"]
 
 @dataclass(slots=True, kw_only=True)
 class Instance:
-    """A VM. `key` names its record in the store: whoever makes one writes PROVISIONING; the machine host does the rest."""
+    """A VM. `key` names its record in the store: whoever makes one writes PROVISIONING; the host does the rest."""
 
     name: str
     zone: str
