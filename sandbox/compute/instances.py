@@ -18,8 +18,10 @@ _NAME_ALPHABET: Final = "bcdfghjklmnpqrstvwxz0123456789"
 _ACCELERATOR_PREFIX = re.compile(r"^nvidia-(?:tesla-)?")
 
 
-def from_template(template: Mapping[str, Any], member: Member, *, group: str, now: float) -> Instance:
-    """The instance that a group makes of a template's properties for one of its members, still without address."""
+def from_template(
+    template: Mapping[str, Any], member: Member, *, group: str, now: float, address: str = ""
+) -> Instance:
+    """The instance that a template's properties describe, as `member` of `group` (id, or empty for none)."""
     interfaces = template.get("networkInterfaces") or [{}]
     account = template.get("serviceAccount") or {}
     scheduling = template.get("scheduling") or {}
@@ -33,7 +35,7 @@ def from_template(template: Mapping[str, Any], member: Member, *, group: str, no
         name=member.name,
         zone=member.zone,
         numeric_id=str(secrets.randbelow(9 * 10**18) + 10**18),
-        address="",
+        address=address,
         machine_type=short(template["machineType"]),
         gpus=sum(int(one["count"]) for one in accelerators),
         gpu_type=short(accelerators[0]["type"]) if accelerators else "",

@@ -1,0 +1,1 @@
+"""The global external Application Load Balancer: Envoy, configured from the declared chain."""
