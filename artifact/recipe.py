@@ -26,8 +26,7 @@ class Recipe(BaseModel):
     method: CalibrationMethod = "mse"
     """How an activation's range is chosen from its histogram."""
     cpu_weight_bits: Literal[7, 8] = 7
-    """Weights of the CPU graph: 7 bits everywhere, as sums of U8 x S8 products saturate on CPUs without VNNI or AMX;
-    8 with them."""
+    """Of the CPU graph: 8 for CPUs with VNNI or AMX; 7 for all, as others add products in pairs that saturate."""
 
     def canonical(self, runtime: Runtime) -> str:
         """Canonical JSON of the recipe and of what will run the graphs, as the artifact's key takes it."""

@@ -18,7 +18,7 @@ def with_image_input(model: onnx.ModelProto, preprocessing: Preprocessing) -> on
     (source,) = folded.graph.input
     name = source.name
     normalised = f"{name}_normalised"
-    nodes = [node for node in folded.graph.node]
+    nodes = list(folded.graph.node)
     for node in nodes:
         node.input[:] = [normalised if taken == name else taken for taken in node.input]
     mean = np.array(preprocessing.mean, np.float32)
@@ -33,5 +33,33 @@ def with_image_input(model: onnx.ModelProto, preprocessing: Preprocessing) -> on
     batch = source.type.tensor_type.shape.dim[0].dim_param
     shape = [batch, preprocessing.height, preprocessing.width, 3]
     source.CopyFrom(helper.make_tensor_value_info(name, TensorProto.UINT8, shape))
+    if _normalisation_is_identity(folded, normalised, preprocessing):
+        _read_pixels_as_quantised(folded, normalised, name)
     onnx.checker.check_model(folded)
     return folded
+
+
+def _normalisation_is_identity(model: onnx.ModelProto, normalised: str, preprocessing: Preprocessing) -> bool:
+    """Whether normalising and then quantising gives every pixel value back, in each channel."""
+    graph = Graph(model)
+    quantise = graph.only_consumer(normalised)
+    if quantise is None or quantise.op_type != "QuantizeLinear":
+        return False
+    scale, zero_point = (graph.constant(name) for name in quantise.input[1:3])
+    if zero_point.dtype != np.uint8:
+        return False
+    pixels = np.arange(256.0)[:, None]
+    values = (pixels - np.array(preprocessing.mean)) / np.array(preprocessing.std)
+    return bool((np.clip(np.round(values / scale) + zero_point, 0, 255) == pixels).all())
+
+
+def _read_pixels_as_quantised(model: onnx.ModelProto, normalised: str, source: str) -> None:
+    """Hand the uint8 input to the dequantisation at once: the normalisation is in its scale and zero point."""
+    quantise = Graph(model).only_consumer(normalised)
+    assert quantise is not None  # noqa: S101 - the caller has looked
+    dropped = {"pixels", "centred", "normalised", quantise.name}
+    result = quantise.output[0]
+    nodes = [node for node in model.graph.node if node.name not in dropped]
+    for node in nodes:
+        node.input[:] = [source if taken == result else taken for taken in node.input]
+    replace_nodes(model, nodes)

@@ -1,0 +1,147 @@
+"""Where a graph is quantised: which inputs of which nodes read eight bits.
+
+TensorRT fuses Convolution + bias + residual Add + activation into one INT8 kernel as long as no Q/DQ pair stands
+between them (NVIDIA, "Working with quantized types: Q/DQ placement recommendations"); ONNX Runtime's CPU kernels want a
+pair on every input and every output instead.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import onnx
+
+from model.graph import Graph
+
+WEIGHTED = frozenset({"Conv", "ConvTranspose", "Gemm", "MatMul"})
+"""Operators whose second input is a constant weight."""
+POOLS = frozenset({"MaxPool", "AveragePool", "GlobalAveragePool"})
+ACTIVATIONS = frozenset({"Relu", "Clip"})
+MOVES = frozenset({"Transpose", "Reshape", "Squeeze", "Unsqueeze", "Flatten"})
+"""Operators that move values and compute nothing."""
+_DENSE = frozenset({"Gemm", "MatMul"})
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """`reads` maps a float tensor to the (node name, input index) pairs that shall read it quantised.
+
+    `weighted` names the nodes whose weights are quantised with it.
+    """
+
+    reads: dict[str, tuple[tuple[str, int], ...]]
+    weighted: tuple[str, ...]
+
+
+def tensorrt_placement(model: onnx.ModelProto) -> Placement:
+    """Quantise inputs of convolutions, dense layers and pools, and of residual Adds the branch that is not fused.
+
+    Nothing stands between a convolution and its activation or the Add that it is fused into, and nothing before the
+    final softmax.
+    """
+    graph = Graph(model)
+    reads: dict[str, list[tuple[str, int]]] = {}
+    weighted = []
+    for node in graph.nodes:
+        if _has_constant_weight(graph, node):
+            weighted.append(node.name)
+            reads.setdefault(node.input[0], []).append((node.name, 0))
+        elif node.op_type in POOLS:
+            reads.setdefault(node.input[0], []).append((node.name, 0))
+        elif _is_residual_add(graph, node):
+            fused = _fused_branch(graph, node)
+            for index in {0, 1} - {fused}:
+                reads.setdefault(node.input[index], []).append((node.name, index))
+    return Placement({tensor: tuple(uses) for tensor, uses in reads.items()}, tuple(weighted))
+
+
+def cpu_placement(model: onnx.ModelProto) -> Placement:
+    """Quantise every input of every operator with an INT8 kernel; `cpu_results` gives the outputs that go with it."""
+    graph = Graph(model)
+    reads: dict[str, list[tuple[str, int]]] = {}
+    weighted = []
+    for node in graph.nodes:
+        if _has_constant_weight(graph, node):
+            weighted.append(node.name)
+            reads.setdefault(node.input[0], []).append((node.name, 0))
+        elif node.op_type in POOLS or _moves_quantised(graph, node):
+            reads.setdefault(node.input[0], []).append((node.name, 0))
+        elif _is_residual_add(graph, node):
+            for index in (0, 1):
+                reads.setdefault(node.input[index], []).append((node.name, index))
+    return Placement({tensor: tuple(uses) for tensor, uses in reads.items()}, tuple(weighted))
+
+
+def cpu_results(model: onnx.ModelProto) -> tuple[str, ...]:
+    """Tensors that INT8 kernels write: outputs of convolutions, pools and Adds, behind their activation if any.
+
+    Dense layers answer floats: a classifier's scores keep their resolution, and the kernel exists.
+    """
+    graph = Graph(model)
+    results = []
+    for node in graph.nodes:
+        convolution = _has_constant_weight(graph, node) and node.op_type not in _DENSE
+        if convolution or node.op_type in POOLS or _is_residual_add(graph, node):
+            results.append(_behind_activation(graph, node.output[0]))
+    return tuple(dict.fromkeys(results))
+
+
+def moved_from(graph: Graph, tensor: str) -> str:
+    """The tensor whose values `tensor` holds in another arrangement: behind it no operator but moves."""
+    producer = graph.producer.get(tensor)
+    while producer is not None and producer.op_type in MOVES:
+        tensor = producer.input[0]
+        producer = graph.producer.get(tensor)
+    return tensor
+
+
+def unfused_activations(model: onnx.ModelProto) -> Iterator[tuple[str, str]]:
+    """(weighted node, activation) pairs of a quantised graph that a Q/DQ pair keeps apart.
+
+    TensorRT runs such a convolution with a requantisation of its own; a well-placed graph has none.
+    """
+    graph = Graph(model)
+    for node in graph.nodes:
+        if node.op_type not in ACTIVATIONS:
+            continue
+        dequantise = graph.producer.get(node.input[0])
+        if dequantise is None or dequantise.op_type != "DequantizeLinear":
+            continue
+        quantise = graph.producer.get(dequantise.input[0])
+        source = graph.producer.get(quantise.input[0]) if quantise is not None else None
+        if source is not None and source.op_type in WEIGHTED:
+            yield source.name, node.name
+
+
+def _has_constant_weight(graph: Graph, node: onnx.NodeProto) -> bool:
+    return node.op_type in WEIGHTED and len(node.input) > 1 and node.input[1] in graph.constants
+
+
+def _moves_quantised(graph: Graph, node: onnx.NodeProto) -> bool:
+    """Whether a move feeds an operator with an INT8 kernel, so that integers can be moved instead of floats."""
+    if node.op_type not in MOVES:
+        return False
+    consumer = graph.only_consumer(node.output[0])
+    return consumer is not None and (_has_constant_weight(graph, consumer) or consumer.op_type in POOLS)
+
+
+def _is_residual_add(graph: Graph, node: onnx.NodeProto) -> bool:
+    return node.op_type == "Add" and not any(name in graph.constants for name in node.input)
+
+
+def _fused_branch(graph: Graph, add: onnx.NodeProto) -> int | None:
+    """Input of an Add whose convolution TensorRT fuses it into: the later one where both could be; None for neither."""
+    order = {id(node): position for position, node in enumerate(graph.nodes)}
+    positions = {}
+    for index in (0, 1):
+        producer = graph.producer.get(add.input[index])
+        fusable = producer is not None and _has_constant_weight(graph, producer)
+        if producer is not None and fusable and graph.only_consumer(add.input[index]) is not None:
+            positions[index] = order[id(producer)]
+    return max(positions, key=positions.__getitem__) if positions else None
+
+
+def _behind_activation(graph: Graph, tensor: str) -> str:
+    consumer = graph.only_consumer(tensor)
+    return consumer.output[0] if consumer is not None and consumer.op_type in ACTIVATIONS else tensor
