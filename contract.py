@@ -35,6 +35,12 @@ PROBE_RANGES: Final = ("130.211.0.0/22", "35.191.0.0/16")
 IAP_RANGE: Final = "35.235.240.0/20"
 """Source of Identity-Aware Proxy TCP forwarding (Google Cloud, "Using IAP for TCP forwarding", 2026-11)."""
 
+PROBE_INTERVAL_S: Final = 3
+"""Seconds between two probes of serving health, and what one may take."""
+PROBES_TO_HEALTHY: Final = 2
+PROBES_TO_UNHEALTHY: Final = 2
+"""Probes in a row that take a VM into and out of rotation: a drain must outlast the latter."""
+
 # --- Instance metadata of a serving VM -------------------------------------------------------------------------------
 STARTUP_SCRIPT_KEY: Final = "startup-script"
 ARTIFACT_KEY: Final = "fleet-artifact"
@@ -48,6 +54,8 @@ GPU_COUNT_KEY: Final = "fleet-gpus"
 """How many GPUs the VM must see before it may serve."""
 STACK_KEY: Final = "fleet-stack"
 """`<Pulumi project>/<stack>`, from which the GPU metric's name follows."""
+MODEL_VERSION_KEY: Final = "fleet-model-version"
+"""The version number that the API shows for the model."""
 METRIC_SOURCE_KEY: Final = "fleet-metric-source"
 """`agent` (ours writes the metric) or `ops-agent` (Google's does)."""
 
