@@ -10,7 +10,7 @@ import sys
 from typing import Any, Final
 
 VM_VARIABLE: Final = "SERVING_VM"
-"""Environment variable by which the supervisor tells its child processes the VM's name."""
+"""Environment variable by which the supervisor tells itself and its child processes the VM's name."""
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName", "color_message"}
 
@@ -18,10 +18,9 @@ _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", 
 class JsonFormatter(logging.Formatter):
     """A record as one line of JSON; keyword fields come from `extra=`."""
 
-    def __init__(self, process: str, vm: str) -> None:
+    def __init__(self, process: str) -> None:
         super().__init__()
         self._process = process
-        self._vm = vm
 
     def format(self, record: logging.LogRecord) -> str:
         """The line, without a line end."""
@@ -29,7 +28,7 @@ class JsonFormatter(logging.Formatter):
             "time": dt.datetime.fromtimestamp(record.created, dt.UTC).isoformat(timespec="milliseconds"),
             "severity": record.levelname,
             "message": record.getMessage(),
-            "vm": self._vm,
+            "vm": os.environ.get(VM_VARIABLE, ""),
             "process": self._process,
         }
         event |= {name: value for name, value in vars(record).items() if name not in _STANDARD}
@@ -41,5 +40,6 @@ class JsonFormatter(logging.Formatter):
 def set_up(process: str) -> None:
     """Send everything that this process logs to stdout as JSON."""
     handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(JsonFormatter(process, os.environ.get(VM_VARIABLE, "")))
+    handler.setFormatter(JsonFormatter(process))
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+    logging.getLogger("uvicorn").setLevel(logging.WARNING)

@@ -23,6 +23,9 @@ _TIMEOUT_S: Final = 5.0
 _WATCH_S: Final = 60
 """The server ends a watch after this time even without change, so that a dead connection cannot hide one for long."""
 
+_DIRECT: Final = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+"""A proxy of the environment is for the internet; the metadata server is the VM's own."""
+
 
 class MetadataError(Exception):
     """The metadata server did not answer, or lacks a value that is needed."""
@@ -46,25 +49,14 @@ class MetadataServer:
         """The VM's own, by GCE_METADATA_HOST as Google's libraries do."""
         return cls(environment.get("GCE_METADATA_HOST") or _DEFAULT_HOST)
 
-    def get(self, path: str, timeout_s: float = _TIMEOUT_S) -> str | None:
+    def get(self, path: str) -> str | None:
         """Value at `computeMetadata/v1/<path>`, or None where there is none.
 
         Raises:
             MetadataError: no answer, or an error other than 404.
         """
-        request = urllib.request.Request(
-            f"http://{self.host}/computeMetadata/v1/{path}", headers={"Metadata-Flavor": "Google"}
-        )
-        try:
-            with urllib.request.urlopen(request, timeout=timeout_s) as answer:  # noqa: S310 - the scheme is fixed above
-                content: bytes = answer.read()
-                return content.decode()
-        except urllib.error.HTTPError as error:
-            if error.code == http.HTTPStatus.NOT_FOUND:
-                return None
-            raise MetadataError(f"metadata server {self.host}: {path}: HTTP {error.code}") from error
-        except (OSError, http.client.HTTPException) as error:
-            raise MetadataError(f"metadata server {self.host}: {path}: {error}") from error
+        found = self._get(path, _TIMEOUT_S)
+        return found[0] if found else None
 
     def need(self, path: str) -> str:
         """Value at `path`.
@@ -106,21 +98,40 @@ class MetadataServer:
         threading.Thread(target=self._watch, args=(path, on_value, loop), name=f"watch {path}", daemon=True).start()
 
     def _watch(self, path: str, on_value: Callable[[str], None], loop: asyncio.AbstractEventLoop) -> None:
-        known: str | None = None
+        known, etag = None, ""
         while not loop.is_closed():
-            query = f"?wait_for_change=true&timeout_sec={_WATCH_S}" if known is not None else ""
+            query = f"?wait_for_change=true&timeout_sec={_WATCH_S}&last_etag={etag}" if etag else ""
             try:
-                value = self.get(path + query, timeout_s=_WATCH_S + _TIMEOUT_S)
+                found = self._get(path + query, _WATCH_S + _TIMEOUT_S)
             except MetadataError as error:
                 _log.warning("cannot watch the metadata server", extra={"path": path, "error": str(error)})
                 time.sleep(_TIMEOUT_S)
                 continue
-            if value is None:
+            if found is None:
                 _log.warning("the metadata server has no such value; not watching it", extra={"path": path})
                 return
+            value, etag = found
             if value != known:
                 known = value
                 try:
                     loop.call_soon_threadsafe(on_value, value.strip())
                 except RuntimeError:  # the loop was closed meanwhile: the process is ending
                     return
+            elif not etag:
+                time.sleep(_TIMEOUT_S)  # A server that cannot wait for changes is asked again and again.
+
+    def _get(self, path: str, timeout_s: float) -> tuple[str, str] | None:
+        """Value and ETag, or None where there is no such value."""
+        request = urllib.request.Request(
+            f"http://{self.host}/computeMetadata/v1/{path}", headers={"Metadata-Flavor": "Google"}
+        )
+        try:
+            with _DIRECT.open(request, timeout=timeout_s) as answer:
+                content: bytes = answer.read()
+                return content.decode(), answer.headers.get("ETag") or ""
+        except urllib.error.HTTPError as error:
+            if error.code == http.HTTPStatus.NOT_FOUND:
+                return None
+            raise MetadataError(f"metadata server {self.host}: {path}: HTTP {error.code}") from error
+        except (OSError, http.client.HTTPException) as error:
+            raise MetadataError(f"metadata server {self.host}: {path}: {error}") from error

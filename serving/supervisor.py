@@ -49,6 +49,7 @@ async def supervise(settings: Settings) -> None:
     Raises:
         StartError, ArtifactError, NvidiaSmiError: nothing can be served.
     """
+    os.environ[VM_VARIABLE] = settings.vm
     artifact = ArtifactFolder(settings.artifact)
     on_gpus = artifact.manifest.runtime == "tensorrt"
     if not installed():
@@ -63,7 +64,6 @@ async def supervise(settings: Settings) -> None:
     listener = _listen(settings.host, settings.port)
     for port in (contract.METRICS_PORT, contract.TRITON_GRPC_PORT, contract.TRITON_METRICS_PORT):
         _listen(settings.host, port).close()
-    os.environ[VM_VARIABLE] = settings.vm
     vm = _Vm(settings, models, repository, listener)
     _log.info(
         "serving",

@@ -19,7 +19,6 @@ from serving.repository import TritonModel
 from serving.triton import InferError, Triton
 
 _log = logging.getLogger(__name__)
-_triton_log = logging.getLogger("triton")
 
 READY_S: Final = 60.0
 """For the server without models."""
@@ -39,6 +38,7 @@ def arguments(host: str, repository: Path, memory_prefix: str) -> list[str]:
         "--model-control-mode=explicit",
         "--disable-auto-complete-config",
         "--allow-http=false",
+        "--log-info=false",
         f"--grpc-address={host}",
         f"--grpc-port={contract.TRITON_GRPC_PORT}",
         f"--metrics-address={host}",
@@ -161,9 +161,9 @@ def log_line(line: str) -> None:
     """Pass a line of Triton's log on as an event of ours."""
     parts = _LOG_LINE.fullmatch(line)
     if parts:
-        _triton_log.log(_SEVERITY[parts["severity"]], "%s", parts["text"])
+        _log.log(_SEVERITY[parts["severity"]], "%s", parts["text"], extra={"child": "triton"})
     elif line.strip():
-        _triton_log.info("%s", line)
+        _log.info("%s", line, extra={"child": "triton"})
 
 
 def installed() -> bool:
