@@ -106,7 +106,7 @@ class ModelApi:
             response = self._send("GET", LABELS_PATH, None)
         except MissingError:
             return []
-        return response.text.splitlines()
+        return response.content.decode(errors="replace").splitlines()
 
     def _send(self, method: str, path: str, body: bytes | None) -> requests.Response:
         url = self.endpoint + path

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -19,6 +20,7 @@ from client.resources import (
     HealthStatus,
     InstanceGroupManager,
     ManagedInstance,
+    Point,
     SerialPortOutput,
     TimeSeries,
     last_segment,
@@ -141,23 +143,27 @@ class Fleet:
                 "view": "FULL",
             },
         )
-        points: dict[str, MetricPoint] = {}
+        newest: dict[str, list[Point]] = defaultdict(list)
         for one in map(TimeSeries.model_validate, series):
-            if not one.points:
-                continue
-            newest = one.points[0]
-            value = newest.value.double_value if newest.value.double_value is not None else newest.value.int64_value
-            at = dt.datetime.fromisoformat(newest.interval.end_time)
-            points[one.resource.labels.get("instance_id", "")] = MetricPoint(
-                value=float(value or 0), age_s=(now - at).total_seconds()
-            )
-        return points
+            if one.points:
+                newest[one.resource.labels.get("instance_id", "")].append(one.points[0])
+        return {vm: _mean_point(points, now) for vm, points in newest.items()}
 
     def startup_script_line(self, project: str, zone: str, vm: str) -> str:
         """The last thing that a VM's startup script said on its serial console, or an empty string."""
         path = f"projects/{project}/zones/{zone}/instances/{vm}/serialPort"
         output = SerialPortOutput.model_validate(self._compute.get(path, {"port": 1}))
         return last_script_line(output.contents)
+
+
+def _mean_point(points: Sequence[Point], now: dt.datetime) -> MetricPoint:
+    """Mean of a VM's series (the fleet's agent writes one, the Ops Agent one a GPU) with the age of the oldest."""
+    values = [
+        point.value.double_value if point.value.double_value is not None else point.value.int64_value or 0
+        for point in points
+    ]
+    oldest = min(dt.datetime.fromisoformat(point.interval.end_time) for point in points)
+    return MetricPoint(value=sum(values) / len(values), age_s=(now - oldest).total_seconds())
 
 
 def last_script_line(console: str) -> str:

@@ -90,7 +90,8 @@ class GoogleFake:
             "recommendedSize": 2,
             "autoscalingPolicy": {"minNumReplicas": 2, "maxNumReplicas": 4, "mode": "ON"},
         }
-        self.gpu = {"111": 41.0, "222": 62.5}
+        self.gpu = [("111", 41.0), ("222", 62.5)]
+        """Newest value of each series, with its VM's number."""
         self.consoles: dict[str, str] = {}
         self.quotas = {"GPUS_ALL_REGIONS": 24.0, "NVIDIA_T4_GPUS": 24.0}
         self.page_size = 500
@@ -180,7 +181,10 @@ class GoogleFake:
             return web.json_response({})
         end = dt.datetime.fromisoformat(request.query["interval.endTime"])
         points = [
-            {"interval": {"endTime": (end - dt.timedelta(seconds=age)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")}, "value": value}
+            {
+                "interval": {"endTime": (end - dt.timedelta(seconds=age)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")},
+                "value": value,
+            }
             for age, value in ((10, {"doubleValue": 0.0}), (25, {"doubleValue": 99.0}))
         ]
         series = [
@@ -189,7 +193,7 @@ class GoogleFake:
                 "resource": {"type": "gce_instance", "labels": {"instance_id": number, "zone": "us-central1-a"}},
                 "points": [{**points[0], "value": {"doubleValue": value}}, points[1]],
             }
-            for number, value in self.gpu.items()
+            for number, value in self.gpu
         ]
         return _answer("monitoring.v3", "ListTimeSeriesResponse", {"timeSeries": series} if series else {})
 

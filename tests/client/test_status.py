@@ -46,6 +46,12 @@ def test_vm_without_metric_or_probe_shows_a_dash(run: Run, google: GoogleFake) -
     assert {(vm["health"], vm["gpuUtilisationPercent"]) for vm in group["vms"]} == {(None, None)}
 
 
+def test_several_series_of_one_vm_are_shown_as_their_mean(run: Run, google: GoogleFake) -> None:
+    google.gpu = [("111", 0.0), ("111", 100.0), ("111", 20.0), ("111", 40.0)]
+    (group,) = json.loads(run("status", "--json").out)["groups"]
+    assert [vm["gpuUtilisationPercent"] for vm in group["vms"]] == [40.0, None]
+
+
 def test_all_pages_are_read(run: Run, google: GoogleFake) -> None:
     google.instances.append(managed_instance("vm-c", "us-central1-a", "333"))
     google.page_size = 2
