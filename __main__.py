@@ -1,0 +1,77 @@
+"""The stack: settings -> components -> outputs. What differs between stacks is in Pulumi.<stack>.yaml, never here."""
+
+from pathlib import Path
+
+import pulumi
+
+from components.artifact_key import wanted_key
+from components.bundle import write_bundle
+from components.catalog import catalog
+from components.gpu_group import GpuGroup, GpuGroupArgs
+from components.gpu_template import GpuTemplate, GpuTemplateArgs
+from components.identity import Identity, IdentityArgs
+from components.load_balancer import LoadBalancer, LoadBalancerArgs
+from components.model_build import ModelBuild, ModelBuildArgs
+from components.network import Network, NetworkArgs
+from components.observability import Observability, ObservabilityArgs
+from components.outputs import Outputs
+from components.remarks import remarks
+from components.services import Services, ServicesArgs
+from components.settings import load
+from components.vm_metadata import serving_metadata
+
+repository = Path(__file__).resolve().parent
+names, settings = load()
+for remark in remarks(settings, catalog()):
+    pulumi.log.warn(remark)
+
+services = Services("services", ServicesArgs(names=names))
+after = pulumi.ResourceOptions(depends_on=services.enabled)
+identity = Identity("identity", IdentityArgs(names=names), after)
+network = Network("network", NetworkArgs(names=names, settings=settings, account=identity.serving_email), after)
+model = ModelBuild(
+    "model",
+    ModelBuildArgs(
+        names=names,
+        settings=settings,
+        key=wanted_key(repository, settings),
+        code=write_bundle(repository),
+        builder_member=identity.builder_member,
+        serving_member=identity.serving_member,
+    ),
+    after,
+)
+metadata = serving_metadata(repository, names, settings, model)
+templates, groups = [], []
+for pool in settings.fleet.pools:
+    vm = GpuTemplateArgs(
+        names=names,
+        fleet=settings.fleet,
+        pool=pool,
+        subnetwork=network.subnetwork(pool.region),
+        service_account=identity.serving_email,
+        metadata=metadata,
+    )
+    template = GpuTemplate(f"serving-{pool.name}-vm", vm, after)
+    boot_needs = [*identity.serving_bindings, *model.bindings, *network.ready(pool.region)]
+    vms = GpuGroupArgs(
+        names=names, settings=settings, pool=pool, template=template.self_link_unique, boot_needs=boot_needs
+    )
+    templates.append(template)
+    groups.append(GpuGroup(f"serving-{pool.name}", vms, after))
+
+balancer = LoadBalancer(
+    "balancer", LoadBalancerArgs(names=names, settings=settings.load_balancer, groups=groups), after
+)
+watch = ObservabilityArgs(names=names, settings=settings, url_map=balancer.url_map_name)
+observability = Observability("observability", watch, after)
+Outputs.of(
+    names,
+    settings,
+    identity=identity,
+    model=model,
+    templates=templates,
+    groups=groups,
+    balancer=balancer,
+    observability=observability,
+).export()

@@ -1,0 +1,22 @@
+"""From the stack's settings to the key of the artifact that they ask for."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from artifact.key import artifact_key
+from artifact.recipe import BuildRequest
+from components.settings import Settings
+
+
+def wanted_key(repository: Path, settings: Settings) -> str:
+    """Key of the artifact that this repository builds for these settings, whether or not it exists yet."""
+    request = BuildRequest(
+        source=settings.model.source,
+        calibration=settings.model.calibration,
+        recipe=settings.model.recipe,
+        runtime=settings.model.runtime,
+        tensorrt=settings.fleet.container,
+        gpu_type=settings.fleet.gpu_type,
+    )
+    return artifact_key(request.inputs(repository))

@@ -1,0 +1,110 @@
+"""The model artifact: where it lies, who may write and read it, and the code that serves it."""
+
+from dataclasses import dataclass
+from typing import Final
+
+import pulumi
+import pulumi_gcp as gcp
+
+from components.bundle import Bundle
+from components.naming import BucketRole, Names
+from components.settings import Settings
+
+OBJECT_VIEWER: Final = "roles/storage.objectViewer"
+OBJECT_CREATOR: Final = "roles/storage.objectCreator"
+"""Creates objects and cannot replace any: whoever builds a model cannot change a published one."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ModelBuildArgs:
+    """One model for one fleet."""
+
+    names: Names
+    settings: Settings
+    key: str
+    """Key of the artifact that the configuration asks for, known before it is built."""
+    code: Bundle
+    """What serving VMs run."""
+    builder_member: pulumi.Input[str]
+    serving_member: pulumi.Input[str]
+
+
+class ModelBuild(pulumi.ComponentResource):
+    """Buckets for what goes into a model build and what comes out of it, with their access, and the code bundle.
+
+    Outputs: `model_key`, `model_uri` (`gs://bucket/models/<key>/`), `artifact_bucket`, `code_uri` and its
+    `code_sha256`, and `bindings`, without which a serving VM reads nothing.
+    """
+
+    model_key: str
+    model_uri: pulumi.Output[str]
+    artifact_bucket: pulumi.Output[str]
+    code_uri: pulumi.Output[str]
+    code_sha256: str
+    bindings: list[pulumi.Resource]
+
+    def __init__(self, name: str, args: ModelBuildArgs, opts: pulumi.ResourceOptions | None = None) -> None:
+        super().__init__("tensorrt-fleet:model:ModelBuild", name, None, opts)
+        self._name, self._args = name, args
+        inputs = self._bucket("inputs")
+        shared, ready = args.settings.storage.artifact_bucket, args.settings.model.ready
+        if shared:
+            self.artifact_bucket = pulumi.Output.from_input(shared)
+        else:
+            self.artifact_bucket = self._bucket("artifacts")
+        self._grant("inputs-builder-reads", inputs, OBJECT_VIEWER, args.builder_member)
+        self._grant("artifacts-builder-creates", self.artifact_bucket, OBJECT_CREATOR, args.builder_member)
+        self._grant("artifacts-builder-reads", self.artifact_bucket, OBJECT_VIEWER, args.builder_member)
+        self.bindings = [
+            self._grant("inputs-serving-reads", inputs, OBJECT_VIEWER, args.serving_member),
+            self._grant("artifacts-serving-reads", self.artifact_bucket, OBJECT_VIEWER, args.serving_member),
+        ]
+        if ready:
+            self.model_key, self.model_uri = ready.key, pulumi.Output.from_input(str(ready))
+            if ready.bucket not in {shared, args.names.bucket("artifacts")}:
+                self.bindings.append(
+                    self._grant("ready-serving-reads", ready.bucket, OBJECT_VIEWER, args.serving_member)
+                )
+        else:
+            self.model_key = args.key
+            self.model_uri = pulumi.Output.concat("gs://", self.artifact_bucket, "/models/", args.key, "/")
+        code = self._code(inputs)
+        self.code_sha256 = args.code.sha256
+        self.code_uri = pulumi.Output.concat("gs://", code.bucket, "/", code.name)
+        self.register_outputs({"modelUri": self.model_uri, "artifactBucket": self.artifact_bucket})
+
+    def _bucket(self, role: BucketRole) -> pulumi.Output[str]:
+        names = self._args.names
+        bucket = gcp.storage.Bucket(
+            f"{self._name}-{role}",
+            project=names.project,
+            name=names.bucket(role),
+            location=names.region.upper(),
+            uniform_bucket_level_access=True,
+            public_access_prevention="enforced",
+            force_destroy=self._args.settings.storage.force_destroy,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+        return bucket.name
+
+    def _grant(self, role: str, bucket: pulumi.Input[str], grant: str, member: pulumi.Input[str]) -> pulumi.Resource:
+        return gcp.storage.BucketIAMMember(
+            f"{self._name}-{role}",
+            bucket=bucket,
+            role=grant,
+            member=member,
+            opts=pulumi.ResourceOptions(parent=self),
+        )
+
+    def _code(self, bucket: pulumi.Input[str]) -> gcp.storage.BucketObject:
+        code = self._args.code
+        return gcp.storage.BucketObject(
+            f"{self._name}-serving-code",
+            bucket=bucket,
+            name=code.object_name,
+            source=pulumi.FileAsset(code.path.as_posix()),
+            content_type="application/gzip",
+            # VMs of the previous template boot from the previous bundle until the rollout is through, and again if it
+            # is stopped halfway: a bundle outlives the plan that replaced it.
+            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=True),
+        )
