@@ -1,12 +1,8 @@
-"""Writes the tables of `docs/configure.md` from the settings' own types, and `docs/settings.toml` for the reasons.
-
-`python -m docs.settings_reference` rewrites the page; a test fails while the page differs from what this would write.
-"""
+"""The tables of `docs/configure.md`: every setting, from the settings' own types, with its reason from settings.toml."""
 
 from __future__ import annotations
 
 import json
-import sys
 import tomllib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,9 +18,7 @@ from pydantic_core import PydanticUndefined
 from components.settings.stack import Settings
 
 FOLDER = Path(__file__).resolve().parent
-PAGE = FOLDER / "configure.md"
 NOTES = FOLDER / "settings.toml"
-BEGIN, END = "<!-- settings: begin (python -m docs.settings_reference) -->", "<!-- settings: end -->"
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,21 +135,3 @@ def tables() -> str:
 
 def _field_name(alias: str) -> str:
     return next(name for name, field in Settings.model_fields.items() if (field.alias or name) == alias)
-
-
-def rewritten(page: str) -> str:
-    """The page with the tables between its two marks renewed."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n\n{tables()}\n{END}{after}"
-
-
-def main() -> int:
-    """Rewrite the page."""
-    PAGE.write_text(rewritten(PAGE.read_text()))
-    print(f"wrote {PAGE}", file=sys.stderr)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

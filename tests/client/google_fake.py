@@ -180,18 +180,16 @@ class GoogleFake:
         if METRIC not in request.query["filter"]:
             return web.json_response({})
         end = dt.datetime.fromisoformat(request.query["interval.endTime"])
-        points = [
-            {
-                "interval": {"endTime": (end - dt.timedelta(seconds=age)).strftime("%Y-%m-%dT%H:%M:%S.%fZ")},
-                "value": value,
-            }
-            for age, value in ((10, {"doubleValue": 0.0}), (25, {"doubleValue": 99.0}))
-        ]
+
+        def point(age_s: float, value: float) -> Json:
+            at = (end - dt.timedelta(seconds=age_s)).isoformat().replace("+00:00", "Z")
+            return {"interval": {"endTime": at}, "value": {"doubleValue": value}}
+
         series = [
             {
                 "metric": {"type": METRIC},
                 "resource": {"type": "gce_instance", "labels": {"instance_id": number, "zone": "us-central1-a"}},
-                "points": [{**points[0], "value": {"doubleValue": value}}, points[1]],
+                "points": [point(10, value), point(25, 99.0)],
             }
             for number, value in self.gpu
         ]

@@ -1,0 +1,55 @@
+"""`python -m docs.generate` rewrites the generated parts of the pages; a test fails while a page differs from them."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from docs import cost_reference, settings_reference
+
+FOLDER = Path(__file__).resolve().parent
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page with parts between `<!-- begin NAME -->` and `<!-- end NAME -->`, and what writes each part."""
+
+    path: Path
+    parts: Mapping[str, Callable[[], str]]
+
+    def rewritten(self) -> str:
+        """The page with its parts renewed.
+
+        Raises:
+            ValueError: a part's marks are not in the page.
+        """
+        text = self.path.read_text()
+        for name, write in self.parts.items():
+            begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
+            marked = re.compile(rf"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
+            if not marked.search(text):
+                raise ValueError(f"{self.path.name} has no part {name}")
+            part = f"{begin}\n\n{write()}\n{end}"
+            text = marked.sub(lambda _, part=part: part, text)
+        return text
+
+
+PAGES = (
+    Page(FOLDER / "configure.md", {"settings": settings_reference.tables}),
+    Page(FOLDER / "cost.md", {"stacks": cost_reference.tables}),
+    Page(FOLDER / "deploy.md", {"first deployment": cost_reference.first_deployment}),
+)
+
+
+def main() -> int:
+    """Rewrite every page."""
+    for page in PAGES:
+        page.path.write_text(page.rewritten())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
