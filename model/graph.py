@@ -77,6 +77,28 @@ def replace_nodes(model: onnx.ModelProto, nodes: Iterable[onnx.NodeProto]) -> No
     del model.graph.value_info[:]
 
 
+def topological(model: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """The nodes, each behind those that make its inputs, otherwise in their order."""
+    graph = Graph(model)
+    done: dict[int, onnx.NodeProto] = {}
+
+    def visit(node: onnx.NodeProto) -> None:
+        stack = [node]
+        while stack:
+            waiting = [graph.producer[name] for name in stack[-1].input if name in graph.producer]
+            waiting = [producer for producer in waiting if id(producer) not in done]
+            if waiting:
+                stack += waiting
+            else:
+                ready = stack.pop()
+                done[id(ready)] = ready
+
+    for node in graph.nodes:
+        if id(node) not in done:
+            visit(node)
+    return list(done.values())
+
+
 def logit_tensors(model: onnx.ModelProto) -> tuple[str, ...]:
     """For each float output the tensor that says most about errors in it: before a final softmax, else the output."""
     graph = Graph(model)

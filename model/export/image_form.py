@@ -8,8 +8,16 @@ from onnx import TensorProto, helper
 
 from artifact.signature import Preprocessing
 from model.graph import Graph, constant, copy_of, replace_nodes
+from model.quantise.ranges import Range
 
 PIXELS = "pixels"
+
+
+def pixel_range(preprocessing: Preprocessing) -> Range | None:
+    """Range of normalised pixels, where it is the same in every channel."""
+    lows = {-mean / std for mean, std in zip(preprocessing.mean, preprocessing.std, strict=True)}
+    highs = {(255 - mean) / std for mean, std in zip(preprocessing.mean, preprocessing.std, strict=True)}
+    return Range(lows.pop(), highs.pop()) if len(lows) == len(highs) == 1 else None
 
 
 def with_image_input(model: onnx.ModelProto, preprocessing: Preprocessing) -> onnx.ModelProto:

@@ -16,12 +16,17 @@ TENSOR_SIGNATURE: Final = "tensor"
 JPEG_INPUT: Final = "image_bytes"
 """Ends in `_bytes`, so that TensorFlow Serving's JSON takes `{"b64": ...}` for it."""
 TENSOR_INPUT: Final = "image"
+CLASSES_OUTPUT: Final = "classes"
+PROBABILITIES_OUTPUT: Final = "probabilities"
 
 
 def quiet_tensorflow() -> None:
-    """Keep TensorFlow's start-up notes off the terminal and its hands off GPUs; only before its first import."""
+    """Import TensorFlow without its start-up notes and deprecation warnings, and keep its hands off GPUs."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "-1")
+    import tensorflow as tf  # noqa: PLC0415 - reads the variables above, and takes seconds
+
+    tf.get_logger().setLevel("ERROR")
 
 
 def write_saved_model(model: keras.Model, preprocessing: Preprocessing, folder: Path) -> None:
@@ -36,7 +41,7 @@ def write_saved_model(model: keras.Model, preprocessing: Preprocessing, folder: 
 
     def classify(image: Any) -> dict[str, Any]:  # noqa: ANN401 - TensorFlow has no public types
         probabilities = model(image, training=False)
-        return {"classes": tf.argmax(probabilities, axis=1), "probabilities": probabilities}
+        return {CLASSES_OUTPUT: tf.argmax(probabilities, axis=1), PROBABILITIES_OUTPUT: probabilities}
 
     def decode(encoded: Any) -> Any:  # noqa: ANN401 - likewise
         pixels = tf.cast(tf.io.decode_jpeg(encoded, channels=3), tf.float32)

@@ -29,7 +29,7 @@ class Quantisation:
 
 
 class QdqWriter:
-    """Collects the pairs of one graph, then writes them all. Nothing is shared with the float graph it was made from."""
+    """Collects the pairs of one graph, then writes them all. The float graph that it was made from stays as it is."""
 
     def __init__(self, model: onnx.ModelProto) -> None:
         self._model = copy_of(model)
@@ -167,7 +167,8 @@ def _pair(tensor: str, scale: str, zero_point: str, axis: int | None = None) -> 
 def weight_scales(values: npt.NDArray[Any], axis: int) -> FloatArray:
     """Scale of each output channel with which its weights fill [-127, 127]."""
     channels = _by_channel(values, axis)
-    return np.maximum(np.abs(channels).max(1) / WEIGHT_LEVELS, _SMALLEST_SCALE).astype(np.float32)
+    scales: FloatArray = np.maximum(np.abs(channels).max(1) / WEIGHT_LEVELS, _SMALLEST_SCALE).astype(np.float32)
+    return scales
 
 
 def pair_safe_scales(values: npt.NDArray[Any], axis: int) -> FloatArray:

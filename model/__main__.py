@@ -1,0 +1,139 @@
+"""`python -m model`: build an artifact, publish it, or say which key it has."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from contextlib import nullcontext
+from pathlib import Path
+from typing import get_args
+
+from pydantic import ValidationError
+
+from artifact.errors import ArtifactError
+from artifact.key import artifact_key
+from artifact.manifest import Manifest, Runtime
+from artifact.recipe import NONE, BuildRequest, CalibrationMethod, Recipe
+from model.errors import BuildError
+
+_REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; the process's exit status: 0 done, 1 refused or failed, 2 wrong usage, 130 interrupted."""
+    options = _parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except (BuildError, ArtifactError, ValueError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted: nothing was written", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m model", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    build = commands.add_parser("build", help="convert, check and pack a model into a folder")
+    build.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the artifact")
+    _add_request(build)
+    _add_output(build)
+    build.set_defaults(run=_build)
+    key = commands.add_parser("key", help="print the key of an artifact without building it")
+    _add_request(key)
+    key.set_defaults(run=_key)
+    publish = commands.add_parser("publish", help="upload a built artifact; its manifest goes last")
+    publish.add_argument("folder", type=Path, metavar="DIR", help="folder that `build` made")
+    publish.add_argument("root", metavar="gs://BUCKET[/PREFIX]", help="where artifacts are kept")
+    _add_output(publish)
+    publish.set_defaults(run=_publish)
+    return parser
+
+
+def _add_request(parser: argparse.ArgumentParser) -> None:
+    defaults = BuildRequest()
+    parser.add_argument("--source", default=defaults.source, help="model to convert (default: %(default)s)")
+    parser.add_argument("--calibration", default=defaults.calibration, help="photos (default: %(default)s)")
+    parser.add_argument("--runtime", default=defaults.runtime, choices=get_args(Runtime), help="what will run it")
+    parser.add_argument("--recipe", type=_recipe, default=Recipe(), metavar="JSON", help="as the setting model.recipe")
+    parser.add_argument("--method", choices=get_args(CalibrationMethod), help="overrides the recipe's")
+    parser.add_argument("--cpu-weight-bits", type=int, choices=(7, 8), help="overrides the recipe's")
+    parser.add_argument(
+        "--tensorrt", default=NONE, metavar="VERSION", help="TensorRT version or container of the plans"
+    )
+    parser.add_argument("--gpu-type", default=NONE, metavar="TYPE", help="GPU that the plans are for")
+
+
+def _add_output(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--quiet", action="store_true", help="no progress, only the result")
+    parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
+
+
+def _recipe(text: str) -> Recipe:
+    try:
+        return Recipe.model_validate_json(text)
+    except ValidationError as error:
+        faults = "; ".join(
+            f"{'.'.join(map(str, fault['loc'])) or 'recipe'}: {fault['msg']}" for fault in error.errors()
+        )
+        raise argparse.ArgumentTypeError(
+            f"{faults}; a recipe is, for example, {Recipe().model_dump_json(by_alias=True)}"
+        ) from None
+
+
+def _request(options: argparse.Namespace) -> BuildRequest:
+    overrides = {"method": options.method, "cpu_weight_bits": options.cpu_weight_bits}
+    recipe = options.recipe.model_copy(update={name: value for name, value in overrides.items() if value is not None})
+    return BuildRequest(
+        source=options.source,
+        calibration=options.calibration,
+        recipe=recipe,
+        runtime=options.runtime,
+        tensorrt=options.tensorrt,
+        gpu_type=options.gpu_type,
+    )
+
+
+def _key(options: argparse.Namespace) -> int:
+    print(artifact_key(_request(options).inputs(_REPOSITORY)))
+    return 0
+
+
+def _build(options: argparse.Namespace) -> int:
+    from model.build.pipeline import build  # noqa: PLC0415 - `key` and `--help` answer at once without it
+    from model.build.progress import Lines, Quiet, Terminal  # noqa: PLC0415 - likewise
+
+    on_terminal = sys.stderr.isatty() and not options.quiet
+    with Terminal() if on_terminal else nullcontext(Quiet() if options.quiet else Lines()) as reporter:
+        built = build(_request(options), _REPOSITORY, options.out, reporter)
+    manifest = built.folder.manifest
+    if options.json:
+        _print_json(manifest, folder=str(options.out), created=built.created)
+    elif built.created:
+        print(f"built {manifest.key} in {options.out}")
+    else:
+        print(f"{options.out} holds {manifest.key} already, and it is undamaged: nothing to build")
+    return 0
+
+
+def _publish(options: argparse.Namespace) -> int:
+    from artifact.repository import publish  # noqa: PLC0415 - see _build
+
+    published = publish(options.folder, options.root)
+    if options.json:
+        _print_json(published.manifest, uri=str(published.uri), created=published.created)
+        return 0
+    if not published.created and not options.quiet:
+        print(f"{published.manifest.key} is published already: nothing to upload", file=sys.stderr)
+    print(published.uri)
+    return 0
+
+
+def _print_json(manifest: Manifest, **more: object) -> None:
+    print(json.dumps({"key": manifest.key, **more, "manifest": json.loads(manifest.model_dump_json(by_alias=True))}))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,1 @@
+"""Whether a converted graph still answers as the original does, in numbers."""

@@ -1,0 +1,80 @@
+"""What a conversion must not exceed. A build that fails one of these gates makes no artifact.
+
+The thresholds stand between graphs that were measured, EfficientNet-Lite0 on 26 crops and flips of each of 20 photos
+against FP32 (docs/accuracy.md repeats the measurement):
+
+| graph | SQNR of centred logits | agreement | greatest FP32 margin of a flip |
+| --- | --- | --- | --- |
+@@TABLE@@
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+
+from artifact.manifest import GateResult
+from model.evaluate.metrics import (
+    Scores,
+    cluster_bootstrap_upper,
+    same_top1,
+    softmax,
+    sqnr_db,
+    top2_margin,
+    top_k_share,
+)
+
+EXPORT_TOLERANCE: Final = 1e-4
+"""Greatest difference of an exported graph's logits from the original's, as a share of the greatest logit."""
+MIN_SQNR_DB: Final = 15.0
+MIN_AGREEMENT: Final = 0.985
+"""Share of images with FP32's top-1; the upper end of its 95 % interval must reach it."""
+MAX_FLIP_MARGIN: Final = 0.25
+"""No image may change its class whose two greatest FP32 probabilities are further apart than this."""
+MAX_ACCURACY_LOSS: Final = 0.03
+"""Of top-1 and of top-5, where images have labels."""
+
+
+def export_gates(original: Scores, exported: Scores) -> tuple[GateResult, ...]:
+    """Gates of a float conversion, on logits: the greatest difference, and the class wherever it is not a tie."""
+    extent = float(np.abs(original).max())
+    difference = float(np.abs(original - exported).max()) / extent
+    decided = top2_margin(original) > EXPORT_TOLERANCE * extent
+    flips = int((decided & ~same_top1(original, exported)).sum())
+    return (
+        GateResult(
+            name="export difference",
+            value=difference,
+            threshold=EXPORT_TOLERANCE,
+            passed=difference <= EXPORT_TOLERANCE,
+        ),
+        GateResult(name="export class changes", value=flips, threshold=0, passed=flips == 0),
+    )
+
+
+def quantisation_gates(
+    reference: Scores, answer: Scores, photos: npt.NDArray[Any], labels: npt.NDArray[Any]
+) -> tuple[GateResult, ...]:
+    """Gates of a quantised classifier, on logits.
+
+    `photos` says which photo an image was cut from, `labels` which class it shows.
+    """
+    sqnr = sqnr_db(reference, answer)
+    same = same_top1(reference, answer)
+    agreement = cluster_bootstrap_upper(same, photos)
+    flips = top2_margin(softmax(reference))[~same]
+    margin = float(flips.max()) if len(flips) else 0.0
+    losses = {k: top_k_share(reference, labels, k) - top_k_share(answer, labels, k) for k in (1, 5)}
+    return (
+        GateResult(name="SQNR dB", value=sqnr, threshold=MIN_SQNR_DB, passed=sqnr >= MIN_SQNR_DB),
+        GateResult(
+            name="agreement upper bound", value=agreement, threshold=MIN_AGREEMENT, passed=agreement >= MIN_AGREEMENT
+        ),
+        GateResult(name="margin of flips", value=margin, threshold=MAX_FLIP_MARGIN, passed=margin <= MAX_FLIP_MARGIN),
+        *(
+            GateResult(name=f"top-{k} loss", value=loss, threshold=MAX_ACCURACY_LOSS, passed=loss <= MAX_ACCURACY_LOSS)
+            for k, loss in losses.items()
+        ),
+    )
