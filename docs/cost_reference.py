@@ -54,6 +54,6 @@ def first_deployment() -> str:
     cost = monthly_cost(stack_settings("small").fleet, catalog()).min_usd
     usd = cost / catalog().hours_per_month * FIRST_DEPLOYMENT_H
     return (
-        f"About {FIRST_DEPLOYMENT_H * 60:.0f} minutes of `small` cost about **{usd:.2f} USD** at list price (computed by "
-        "`components/cost.py`, without traffic, NAT and storage).\n"
+        f"About {FIRST_DEPLOYMENT_H * 60:.0f} minutes of `small` cost about **{usd:.2f} USD** at list price "
+        "(computed by `components/cost.py`, without traffic, NAT and storage).\n"
     )

@@ -29,11 +29,10 @@ class Page:
         text = self.path.read_text()
         for name, write in self.parts.items():
             begin, end = f"<!-- begin {name} -->", f"<!-- end {name} -->"
-            marked = re.compile(rf"{re.escape(begin)}.*?{re.escape(end)}", re.DOTALL)
-            if not marked.search(text):
+            found = re.search(rf"{re.escape(begin)}.*?{re.escape(end)}", text, re.DOTALL)
+            if found is None:
                 raise ValueError(f"{self.path.name} has no part {name}")
-            part = f"{begin}\n\n{write()}\n{end}"
-            text = marked.sub(lambda _, part=part: part, text)
+            text = text.replace(found[0], f"{begin}\n\n{write()}\n{end}")
         return text
 
 

@@ -1,4 +1,4 @@
-"""The tables of `docs/configure.md`: every setting, from the settings' own types, with its reason from settings.toml."""
+"""The tables of `docs/configure.md`: every setting, from the settings' own types, with reasons from settings.toml."""
 
 from __future__ import annotations
 

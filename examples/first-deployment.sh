@@ -42,14 +42,15 @@ with_config() { pulumi "$@" --stack "$stack" --config-file "$config"; }
 build_and_publish() {
     say "Convert the built-in model to INT8 and publish it to gs://$bucket"
     "$python" -m model build --out "$work/artifact" --runtime onnxruntime-cpu
-    GOOGLE_CLOUD_PROJECT=$project "$python" -m model publish "$work/artifact" "gs://$bucket" --create-bucket
-    key=$("$python" -c 'import json, sys; print(json.load(open(sys.argv[1]))["key"])' "$work/artifact/manifest.json")
+    gcloud storage buckets describe "gs://$bucket" --project "$project" >/dev/null 2>&1 ||
+        gcloud storage buckets create "gs://$bucket" --project "$project" --uniform-bucket-level-access
+    artifact=$("$python" -m model publish "$work/artifact" "gs://$bucket")
 }
 
 configure() {
     pulumi stack select --create "$stack" --config-file "$config"
     with_config config set gcp:project "$project"
-    with_config config set --path tensorrt-fleet:model.artifact "gs://$bucket/models/$key/"
+    with_config config set --path tensorrt-fleet:model.artifact "$artifact"
     with_config config set --path tensorrt-fleet:model.runtime onnxruntime-cpu
     with_config config set --path tensorrt-fleet:storage.forceDestroy true
 }

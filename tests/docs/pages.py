@@ -96,7 +96,9 @@ def module_calls(command: list[str]) -> Iterator[ModuleCall]:
         if word == "-m" and index and Path(command[index - 1]).name.startswith("python"):
             rest = command[index + 2 :]
             own = rest[: rest.index("--")] if "--" in rest else rest
-            subcommand = own[0] if own and re.fullmatch(r"[a-z-]*[a-z]", own[0]) and not own[0].startswith("-") else None
+            subcommand = (
+                own[0] if own and re.fullmatch(r"[a-z-]*[a-z]", own[0]) and not own[0].startswith("-") else None
+            )
             flags = tuple(one.partition("=")[0] for one in own if one.startswith("--"))
             yield ModuleCall(command[index + 1], subcommand, flags)
 
@@ -119,7 +121,7 @@ def _lines(block: Found) -> Iterator[Found]:
     joined = block.text.replace("\\\n", " ")
     for line in joined.splitlines():
         for part in re.split(r"&&|\|\||[;|]", line):
-            command = re.sub(r'^\s*(?:[A-Z_]+=(?:"[^"]*"|\S*)\s+)+', "", part).strip()
+            command = re.sub(r'^\s*(?:[A-Z_]+=(?:"[^"]*"|\S*)\s+)+', "", part).partition(" >")[0].strip()
             if command and not command.startswith("#"):
                 yield Found(block.where, command)
 

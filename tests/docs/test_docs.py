@@ -15,7 +15,9 @@ from tests.docs.pages import PAGES, ROOT, SCRIPTS, Found
 
 LANGUAGES = {*pages.SHELL, "json", "yaml", "python", "mermaid", "text"}
 SETTING_PATHS = {setting.path for setting in settings()}
-SETTING_PARENTS = {path.rpartition(".")[0] for path in SETTING_PATHS} | {path.removesuffix("[]") for path in SETTING_PATHS}
+SETTING_PARENTS = {path.rpartition(".")[0] for path in SETTING_PATHS} | {
+    path.removesuffix("[]") for path in SETTING_PATHS
+}
 TOP_LEVEL = {path.name for path in ROOT.iterdir()}
 MADE_LATER = re.compile(r"^(\.sandbox|\.cache|build)(/|$)")
 """Folders that commands make."""
@@ -49,7 +51,9 @@ def test_every_script_is_valid_bash(script: Path) -> None:
 
 def test_every_make_target_exists() -> None:
     targets = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    named = [(command, target) for command in pages.commands() for target in pages.make_targets(pages.words(command.text))]
+    named = [
+        (command, target) for command in pages.commands() for target in pages.make_targets(pages.words(command.text))
+    ]
     assert len(named) > 20, "the commands are found"
     assert [str(command) for command, target in named if target not in targets] == []
 
@@ -85,7 +89,7 @@ def is_path(text: str) -> bool:
     """Whether inline code reads as a path of this repository."""
     if not re.fullmatch(r"[\w./-]+", text) or MADE_LATER.match(text):
         return False
-    first = text.split("/")[0]
+    first = text.partition("/")[0]
     return ("/" in text and first in TOP_LEVEL) or bool(re.search(r"\.(py|sh|md|toml|yaml|txt|in)$", text))
 
 
@@ -94,7 +98,9 @@ def test_every_path_exists(page: Path) -> None:
     written = {"labels.txt", "out.json"}
     """Parts of an artifact, and what commands write."""
     wrong = [
-        str(code) for code in pages.inline(page) if is_path(code.text) and code.text not in written and not exists(page, code)
+        str(code)
+        for code in pages.inline(page)
+        if is_path(code.text) and code.text not in written and not exists(page, code)
     ]
     assert wrong == []
 
@@ -110,7 +116,7 @@ def test_every_setting_exists(page: Path) -> None:
         (code, match[1])
         for code in (*pages.inline(page), *pages.blocks(page))
         for match in re.finditer(rf"(?<![\w/.-])((?:{sections})(?:\.\w+(?:\[\])?)+)(?![\w/])", code.text)
-        if code.language != "mermaid" and not match[1].endswith((".py", ".txt", ".json"))
+        if code.language not in {"mermaid", "python"} and not match[1].endswith((".py", ".txt", ".json"))
     ]
     known = SETTING_PATHS | SETTING_PARENTS
     assert [str(code) for code, path in mentioned if path not in known] == []
