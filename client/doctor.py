@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from client.errors import ClientError
 from client.google import Credentials, GoogleApi, compute_root, monitoring_root, storage_root
-from client.outputs import StackOutputs, pulumi, read_outputs
+from client.outputs import NotDeployedError, StackOutputs, pulumi, read_outputs
 from client.rendering import Table
 from client.resources import Project, Quota, Region
 
@@ -42,14 +42,8 @@ class QuotaNeed:
 def examine(stack: str | None) -> list[Check]:
     """All checks, in the order in which they depend on each other. What cannot be checked is `skipped`, with why."""
     checks = [_attempt("Pulumi CLI", _cli_version)]
-    outputs: StackOutputs | None = None
-
-    def read() -> str:
-        nonlocal outputs
-        outputs = read_outputs(stack)
-        return outputs.endpoint
-
-    checks.append(_attempt("stack outputs", read))
+    check, outputs = _outputs(stack)
+    checks.append(check)
     credentials = Credentials()
     checks.append(_attempt("credentials", lambda: _credentials(credentials)))
     usable = checks[-1].state == "ok"
@@ -58,6 +52,17 @@ def examine(stack: str | None) -> list[Check]:
         why = "no credentials" if not usable else "no project: set it with `pulumi config set gcp:project NAME`"
         return [*checks, *(Check(name=name, state="skipped", found=why) for name in ("APIs", "quotas"))]
     return [*checks, *_apis(credentials, project), *_quotas(credentials, project, outputs)]
+
+
+def _outputs(stack: str | None) -> tuple[Check, StackOutputs | None]:
+    name = "stack outputs"
+    try:
+        outputs = read_outputs(stack)
+    except NotDeployedError as error:
+        return Check(name=name, state="skipped", found=error.problem, remedy=error.remedy), None
+    except ClientError as error:
+        return Check(name=name, state="failed", found=error.problem, remedy=error.remedy), None
+    return Check(name=name, state="ok", found=outputs.endpoint), outputs
 
 
 def _attempt(name: str, look: Callable[[], str]) -> Check:

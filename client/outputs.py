@@ -21,6 +21,10 @@ _GROUP = re.compile(r"projects/([^/]+)/regions/([^/]+)/instanceGroup(?:Manager)?
 _BACKEND_SERVICE = re.compile(r"projects/([^/]+)/global/backendServices/([^/?]+)")
 
 
+class NotDeployedError(ClientError):
+    """The stack exists and has no outputs."""
+
+
 class GroupName(NamedTuple):
     """A regional managed instance group."""
 
@@ -81,11 +85,11 @@ def raw_outputs(stack: str | None) -> dict[str, Any]:
     """All outputs of a stack (the selected one where `stack` is None), as `pulumi stack output --json` gives them.
 
     Raises:
-        ClientError: the CLI is missing, no such stack, or nothing has been deployed.
+        NotDeployedError: nothing has been deployed. ClientError: the CLI is missing, or there is no such stack.
     """
     outputs: dict[str, Any] = json.loads(pulumi("stack", "output", "--json", stack=stack))
     if not outputs:
-        raise ClientError(
+        raise NotDeployedError(
             f"{_called(stack)} has no outputs: it is not deployed", "Deploy it first: `pulumi up --stack NAME`."
         )
     return outputs

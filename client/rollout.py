@@ -79,7 +79,13 @@ def _group(group: GroupState) -> list[Finding]:
         found.append(finding(f"has {len(group.instances)} of {manager.target_size} VMs"))
     if not manager.status.version_target.is_reached:
         opportunistic = manager.update_policy.type == "OPPORTUNISTIC"
-        reason = "its update policy is OPPORTUNISTIC: VMs change only when they are recreated" if opportunistic else ""
+        reason = (
+            "its update policy is OPPORTUNISTIC, so VMs change only when something replaces them, such as "
+            f"`gcloud compute instance-groups managed update-instances {group.name.name} --all-instances "
+            f"--minimal-action replace --region {group.name.region}`"
+            if opportunistic
+            else ""
+        )
         found.append(finding("not every VM has the new version", reason))
     if not manager.status.is_stable:
         found.append(finding("is not stable yet"))

@@ -74,8 +74,17 @@ def test_other_cli_version_fails(run: Run, pulumi: Path) -> None:
 @pytest.mark.usefixtures("google")
 def test_before_the_first_deployment_everything_else_is_still_checked(run: Run, pulumi: Path) -> None:
     (pulumi / "outputs.json").write_text("{}")
-    found = states(run("doctor", "--json").out)
-    assert (found["stack outputs"], found["Compute Engine API"], found["quotas"]) == ("failed", "ok", "skipped")
+    outcome = run("doctor", "--json")
+    found = states(outcome.out)
+    assert (found["stack outputs"], found["Compute Engine API"], found["quotas"]) == ("skipped", "ok", "skipped")
+    assert outcome.code == 0
+
+
+@pytest.mark.usefixtures("google")
+def test_stack_that_does_not_exist_fails(run: Run, pulumi: Path) -> None:
+    (pulumi / "error").write_text("error: no stack named 'blue' found\n")
+    outcome = run("doctor", "--stack", "blue", "--json")
+    assert (states(outcome.out)["stack outputs"], outcome.code) == ("failed", 1)
 
 
 def test_without_credentials_what_needs_them_is_skipped(

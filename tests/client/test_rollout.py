@@ -142,7 +142,7 @@ def test_versions_and_stability_are_needed_even_if_every_vm_looks_right() -> Non
     status = {"isStable": True, "versionTarget": {"isReached": False}}
     assert missing(manager=manager(status=status)) == ["g (us-central1): not every VM has the new version"]
     (only,) = missing(manager=manager(status=status, updatePolicy={"type": "OPPORTUNISTIC"}))
-    assert "VMs change only when they are recreated" in only
+    assert "managed update-instances g --all-instances --minimal-action replace --region us-central1" in only
 
 
 def test_autoscaler_in_error_is_named() -> None:
