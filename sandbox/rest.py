@@ -5,11 +5,14 @@ from __future__ import annotations
 import http
 import json
 from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from sandbox.compute.declared import UnmodelledError
+from sandbox.iam.policy import Policy, UnmodelledPolicyError
+from sandbox.iam.tokens import Tokens
 from sandbox.settings import SandboxSettings
 
 _STATUS: Final = {
@@ -20,20 +23,6 @@ _STATUS: Final = {
     409: ("ALREADY_EXISTS", "alreadyExists"),
     501: ("UNIMPLEMENTED", "notImplemented"),
 }
-
-
-class PolicyLike(Protocol):
-    """Who may do what: sandbox.iam.policy."""
-
-    def allowed(self, member_email: str, permission: str, resource: str) -> bool:
-        """Whether a service account has a permission on a resource."""
-
-
-class TokensLike(Protocol):
-    """Whom an access token stands for: sandbox.iam.tokens."""
-
-    def email_of(self, token: str) -> str | None:
-        """E-mail of a live token."""
 
 
 class ApiError(Exception):
@@ -54,14 +43,14 @@ class ApiError(Exception):
 class Access:
     """Tells callers apart by their bearer token, and asks the policy for them."""
 
-    def __init__(self, settings: SandboxSettings, tokens: TokensLike, policy: PolicyLike) -> None:
+    def __init__(self, settings: SandboxSettings, tokens: Tokens, policy: Policy) -> None:
         self._projects = {settings.project, str(settings.project_number)}
         self._project = settings.project
         self._tokens = tokens
         self._policy = policy
 
-    def demand(self, request: web.Request, permission: str) -> str:
-        """E-mail of a caller who has the permission on the request's project. Raises ApiError 401, 403 or 404."""
+    def recognise(self, request: web.Request) -> str:
+        """E-mail of the caller, whoever it is. Raises ApiError 401."""
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
         email = self._tokens.email_of(token.strip()) if scheme.lower() == "bearer" else None
         if email is None:
@@ -70,6 +59,11 @@ class Access:
                 "Request had invalid authentication credentials. Expected OAuth 2 access token, login cookie or other "
                 "valid authentication credential.",
             )
+        return email
+
+    def demand(self, request: web.Request, permission: str) -> str:
+        """E-mail of a caller who has the permission on the request's project. Raises ApiError 401, 403 or 404."""
+        email = self.recognise(request)
         project = request.match_info["project"]
         if project not in self._projects:
             raise ApiError(404, f"The resource 'projects/{project}' was not found")
@@ -87,6 +81,8 @@ async def google_errors(request: web.Request, handler: Handler) -> web.StreamRes
         return await handler(request)
     except ApiError as error:
         return web.json_response(error.body(), status=error.code)
+    except (UnmodelledError, UnmodelledPolicyError) as refusal:
+        return web.json_response(ApiError(501, str(refusal)).body(), status=501)
     except web.HTTPException as failure:
         if failure.status not in {404, 405}:
             raise

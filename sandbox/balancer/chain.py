@@ -165,14 +165,15 @@ def _frontend(store: Store, addresses: Addresses, identifier: str, rule: Json) -
     return Frontend(
         rule=identifier,
         name=short(identifier),
-        address=_address(store, addresses, identifier, rule.get("ipAddress") or ""),
+        address=address_of(store, addresses, identifier, rule.get("ipAddress") or ""),
         port=int(first),
         table=relative(proxy[1]["urlMap"]),
         client_keep_alive_s=int(proxy[1].get("httpKeepAliveTimeoutSec") or CLIENT_KEEP_ALIVE_S),
     )
 
 
-def _address(store: Store, addresses: Addresses, rule: str, reference: str) -> str:
+def address_of(store: Store, addresses: Addresses, rule: str, reference: str) -> str:
+    """Address of a forwarding rule: what its `ipAddress` refers to, or an ephemeral one."""
     if reference.startswith("127."):
         return reference
     reserved = find(store, GLOBAL_ADDRESS, reference) if reference else None
