@@ -24,6 +24,8 @@ from serving.settings import GpuMetric, Settings
 _log = logging.getLogger(__name__)
 
 INTERVAL_S: Final = 15.0
+ROTATION_POLL_S: Final = 1.0
+"""How soon after entering rotation the first point is written."""
 _TIMEOUT_S: Final = 10.0
 _DEFAULT_ENDPOINT: Final = "https://monitoring.googleapis.com"
 
@@ -93,11 +95,13 @@ async def run(settings: Settings) -> None:
     server = MetadataServer.of_environment()
     while True:
         began = time.monotonic()
+        pause = INTERVAL_S
         try:
-            await report(settings.gpu_metric, status, server)
+            if not await report(settings.gpu_metric, status, server):
+                pause = ROTATION_POLL_S
         except (gpus.NvidiaSmiError, MetadataError, WriteError) as error:
             _log.warning("no GPU metric was written", extra={"error": str(error)})
-        await asyncio.sleep(max(0.0, began + INTERVAL_S - time.monotonic()))
+        await asyncio.sleep(max(0.0, began + pause - time.monotonic()))
 
 
 def main() -> None:

@@ -8,12 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
-import contract
 from artifact import repository
-from artifact.errors import ArtifactError, ArtifactUnavailableError
-from artifact.uri import ArtifactUri
+from artifact.errors import ArtifactUnavailableError
 from serving.metadata import MetadataServer
-from serving.settings import state_folder
+from serving.settings import artifact_uri, state_folder
 
 _log = logging.getLogger(__name__)
 
@@ -32,11 +30,7 @@ def fetch(
         ArtifactError: it is damaged, which asking again does not mend, or it cannot be had.
         MetadataError: the VM's metadata names none.
     """
-    text = server.need_attribute(contract.ARTIFACT_KEY)
-    try:
-        uri = ArtifactUri.parse(text)
-    except ValueError as error:
-        raise ArtifactError(f"metadata {contract.ARTIFACT_KEY}: {error}") from error
+    uri = artifact_uri(server)
     deadline = clock() + PATIENCE_S
     pause = FIRST_PAUSE_S
     while True:

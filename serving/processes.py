@@ -60,6 +60,7 @@ class Child:
         self._on_end = on_end
         self._process: asyncio.subprocess.Process | None = None
         self._stopping = False
+        self._began = 0.0
         self._task: asyncio.Task[None] | None = None
 
     @property
@@ -69,8 +70,9 @@ class Child:
 
     @property
     def hopeless(self) -> bool:
-        """Whether it has failed too often in a row."""
-        return self.failures >= GIVE_UP_AFTER
+        """Whether it has failed too often in a row, and does not run steadily since."""
+        steady = self.pid is not None and time.monotonic() - self._began > STEADY_S
+        return self.failures >= GIVE_UP_AFTER and not steady
 
     def start(self) -> None:
         """Start it, and keep it running."""
@@ -98,7 +100,7 @@ class Child:
 
     async def _keep_running(self) -> None:
         while not self._stopping:
-            began = time.monotonic()
+            self._began = time.monotonic()
             try:
                 code = await self._run()
             except OSError as error:
@@ -106,7 +108,7 @@ class Child:
                 code = -1
             if self._stopping:
                 return
-            self.failures = 1 if time.monotonic() - began > STEADY_S else self.failures + 1
+            self.failures = 1 if time.monotonic() - self._began > STEADY_S else self.failures + 1
             delay = restart_delay_s(self.failures)
             _log.error(
                 "a process ended and is started again",

@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import contract
 from artifact.uri import ArtifactUri
-from serving.metadata import MetadataServer
+from serving.metadata import MetadataError, MetadataServer
 
 _LOOPBACK: Final = "127.0.0.1"
 
@@ -112,22 +112,37 @@ def of_vm(server: MetadataServer) -> Settings:
     """Settings of the VM that this runs on.
 
     Raises:
-        MetadataError: the metadata server does not answer or lacks a key.
+        MetadataError: the metadata server does not answer, lacks a key, or has a value that makes no sense.
     """
     state = state_folder()
-    uri = ArtifactUri.parse(server.need_attribute(contract.ARTIFACT_KEY))
+    gpus = server.need_attribute(contract.GPU_COUNT_KEY)
+    if not gpus.isdecimal():
+        raise MetadataError(f"metadata {contract.GPU_COUNT_KEY}: {gpus!r} is no number of GPUs")
     return Settings(
-        artifact=state / "models" / uri.key,
+        artifact=state / "models" / artifact_uri(server).key,
         run_folder=state / "run",
         vm=server.need("instance/name"),
         host=server.need("instance/network-interfaces/0/ip"),
         port=contract.API_PORT,
-        gpus=int(server.need_attribute(contract.GPU_COUNT_KEY)),
+        gpus=int(gpus),
         fleet=True,
         gpu_metric=_gpu_metric(server),
         drain_s=12.0,
         workers=_workers(),
     )
+
+
+def artifact_uri(server: MetadataServer) -> ArtifactUri:
+    """Address of the artifact that the VM serves.
+
+    Raises:
+        MetadataError: the metadata names none.
+    """
+    text = server.need_attribute(contract.ARTIFACT_KEY)
+    try:
+        return ArtifactUri.parse(text)
+    except ValueError as error:
+        raise MetadataError(f"metadata {contract.ARTIFACT_KEY}: {error}") from error
 
 
 def _gpu_metric(server: MetadataServer) -> GpuMetric | None:

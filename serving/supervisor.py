@@ -54,12 +54,12 @@ async def supervise(settings: Settings) -> None:
     on_gpus = artifact.manifest.runtime == "tensorrt"
     if not installed():
         raise StartError("there is no `tritonserver` on PATH: run this in NVIDIA's Triton container, or see the docs")
-    gpu_count = settings.gpus if settings.gpus is not None else await gpus.count() if on_gpus else 1
+    gpu_count = settings.gpus if settings.gpus is not None else await gpus.count() if on_gpus else 0
     _reset(settings.run_folder)
     settings.metrics_folder.mkdir()
     repository = settings.run_folder / "models"
     models = write_repository(
-        repository, artifact, range(gpu_count), await gpus.compute_capability() if on_gpus else None
+        repository, artifact, range(max(1, gpu_count)), await gpus.compute_capability() if on_gpus else None
     )
     listener = _listen(settings.host, settings.port)
     for port in (contract.METRICS_PORT, contract.TRITON_GRPC_PORT, contract.TRITON_METRICS_PORT):
@@ -90,7 +90,7 @@ class _Vm:
         self._health = VmHealth(
             started=time.monotonic(),
             models={model.name: ModelHealth(model.name, model.gpu) for model in models},
-            gpus_expected=len(gpu_indices),
+            gpus_expected=settings.gpus or 0,
         )
         self._status_file = StatusFile(settings.status_file)
         self._exposition = Exposition(settings.metrics_folder, self._health)
