@@ -210,7 +210,7 @@ class Backend:
                 return None
             if answer.status >= 400:
                 raise StorageError(500, "backendError", f"the object store answered {answer.status} to {path}: {text}")
-            found: Resource = json.loads(text) if text.strip() else {}
+            found: Resource = json.loads(text) or {}
             return found
 
 
