@@ -106,8 +106,8 @@ class _Differ:
             old, new = _sorted(old), _sorted(new)
             yield from self.lists(prop, old, [], new, path=path, pattern=pattern, replaces=replaces)
         elif isinstance(new, list):
-            live = state if isinstance(state, list) else []
-            yield from self.lists(prop, old, live, new, path=path, pattern=pattern, replaces=replaces)
+            elements = state if isinstance(state, list) else []
+            yield from self.lists(prop, old, elements, new, path=path, pattern=pattern, replaces=replaces)
         elif prop.shape == "map":
             yield from self.maps(old, new, path=path, replaces=replaces)
         elif prop.shape == "object":

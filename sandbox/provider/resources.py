@@ -68,7 +68,8 @@ class Resources:
         """State of a resource that is yet to be created: what only the cloud decides is unknown."""
         kind, resource_type = _known(token)
         outputs = {name: UNKNOWN for name, _ in resource_type.outputs()}
-        return outputs | kind.planned(inputs, config) | without_marks(inputs)
+        declared: Json = without_marks(inputs)
+        return outputs | kind.planned(inputs, config) | declared
 
     async def create(self, token: str, urn: str, inputs: Json, config: ProviderConfig) -> tuple[str, Json]:
         """Create a resource; its id and state. Raises CloudError as the API would, ValueError for a missing region."""
@@ -122,7 +123,7 @@ class Resources:
     def plan_update(self, token: str, old_inputs: Json, old_state: Json, news: Json) -> Json:
         """State after an update that is yet to run."""
         _, resource_type = _known(token)
-        declared = without_marks(news)
+        declared: Json = without_marks(news)
         return _kept(resource_type, without_marks(old_inputs), declared, old_state) | declared
 
     async def delete(self, token: str, identifier: str) -> None:

@@ -26,6 +26,7 @@ from sandbox.provider.resources import Resources, UnmodelledTypeError
 from sandbox.provider.schema import PROVIDER_VERSION
 from sandbox.provider.wire import decode, encode
 from sandbox.settings import SandboxSettings
+from sandbox.storage.errors import StorageError
 from sandbox.store import Store
 
 _HOST: Final = "127.0.0.1"
@@ -234,7 +235,9 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         result = await self._answered(
             context, lambda: invoke(request.tok, decode(request.args), self._config(context), self._cloud)
         )
-        return provider_pb2.InvokeResponse(**{"return": encode(result)})
+        response = provider_pb2.InvokeResponse()
+        getattr(response, "return").CopyFrom(encode(result))  # noqa: B009 - a keyword of Python's
+        return response
 
     async def Cancel(  # noqa: N802
         self, request: empty_pb2.Empty, context: grpc.aio.ServicerContext[Any, Any]
@@ -256,7 +259,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
     ) -> Message:
         try:
             return await answer
-        except (UnmodelledTypeError, CloudError, ValueError, OSError) as error:
+        except (UnmodelledTypeError, CloudError, StorageError, ValueError, OSError) as error:
             return await context.abort(grpc.StatusCode.FAILED_PRECONDITION, f"error {what}: {error}")
 
 

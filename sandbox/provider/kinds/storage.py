@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
+from http import HTTPStatus
 from typing import ClassVar, Final
 
 from sandbox.provider.check import Failure
@@ -13,6 +15,7 @@ from sandbox.provider.errors import CloudError
 from sandbox.provider.kinds.base import Kind, Plan, Reference, known, labels, now
 from sandbox.provider.kinds.iam import Member
 from sandbox.provider.wire import Json, asset_bytes
+from sandbox.storage.errors import StorageError
 
 BUCKET: Final = "gcp:storage/bucket:Bucket"
 _BUCKET_NAME: Final = re.compile(r"[a-z0-9][-_.a-z0-9]{1,220}[a-z0-9]")
@@ -74,20 +77,25 @@ class Bucket(Kind):
         return super().equivalent(pattern, old, new)
 
     async def create(self, plan: Plan, state: Json, cloud: Cloud) -> Json:
-        """Make it."""
-        await cloud.buckets.create_bucket(plan.identifier)
+        """Make it; a bucket that a killed predecessor made is this one."""
+        try:
+            await cloud.buckets.create_bucket(plan.identifier)
+        except StorageError as error:
+            if error.code != HTTPStatus.CONFLICT:
+                raise
         return state
 
     async def delete(self, identifier: str, state: Json, cloud: Cloud) -> None:
         """Objects that the program did not make keep a bucket, unless `forceDestroy`."""
         force = state.get("forceDestroy") is True
-        if not force and await cloud.buckets.object_count(identifier):
-            raise CloudError(
-                409,
-                f"Error trying to delete bucket {identifier} containing objects without `force_destroy` set to true",
-                "conflict",
-            )
-        await cloud.buckets.delete_bucket(identifier, force=force)
+        with _absent_is_fine():
+            if not force and await cloud.buckets.object_count(identifier):
+                raise CloudError(
+                    409,
+                    f"Error trying to delete bucket {identifier} containing objects without `force_destroy` set to true",
+                    "conflict",
+                )
+            await cloud.buckets.delete_bucket(identifier, force)
 
 
 class BucketObject(Kind):
@@ -138,7 +146,8 @@ class BucketObject(Kind):
 
     async def delete(self, identifier: str, state: Json, cloud: Cloud) -> None:
         """Remove it."""
-        await cloud.buckets.delete_object(state["bucket"], state["name"])
+        with _absent_is_fine():
+            await cloud.buckets.delete_object(state["bucket"], state["name"])
 
 
 class BucketMember(Member):
@@ -155,6 +164,15 @@ class BucketMember(Member):
     def target_of(self, reference: Reference, value: str, own: str) -> str:
         """A bucket's id is its name."""
         return value.removeprefix("b/")
+
+
+@contextmanager
+def _absent_is_fine() -> Iterator[None]:
+    try:
+        yield
+    except StorageError as error:
+        if error.code != HTTPStatus.NOT_FOUND:
+            raise
 
 
 KINDS: tuple[Kind, ...] = (Bucket(), BucketObject(), BucketMember())

@@ -1,0 +1,181 @@
+"""Runs the real Pulumi engine against the sandbox: its own backend, home, passphrase and configuration, no credentials."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import signal
+import sys
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+from sandbox.folder import SandboxError, StateFolder, exclusive
+from sandbox.lifecycle import ensure_running
+from sandbox.network.addresses import Addresses
+from sandbox.operator import clean_environment, variables
+from sandbox.provider.cloud import NoBuckets
+from sandbox.provider.server import ProviderServer
+from sandbox.settings import SandboxSettings
+from sandbox.stacks import StackConfig, write_copy
+from sandbox.store import RESOURCE, Store
+from tools import pulumi_cli
+
+Operation = Literal["preview", "up", "refresh", "destroy"]
+
+_UNATTENDED: Final = {
+    "preview": [],
+    "up": ["--yes", "--skip-preview"],
+    "refresh": ["--yes", "--skip-preview"],
+    "destroy": ["--yes", "--skip-preview"],
+}
+_SWALLOWED: Final = (signal.SIGINT, signal.SIGQUIT)
+"""Signals of the terminal, which the engine gets as well and acts on."""
+
+
+def say(line: str) -> None:
+    """Tell the person something; standard output belongs to the engine."""
+    print(line, file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Engine:
+    """The CLI in the operator's environment."""
+
+    folder: StateFolder
+    settings: SandboxSettings
+    program: Path
+    cli: Path
+    provider_port: int
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The operator's."""
+        return clean_environment() | variables(self.folder, self.settings, self.cli, self.provider_port)
+
+    async def run(self, operation: Operation, stack: str, overrides: Sequence[str], arguments: Sequence[str]) -> int:
+        """Run one operation on a stack; the engine's exit code. Raises SandboxError."""
+        config = write_copy(self.folder, self.program, stack, self.settings.project, overrides)
+        if config.replaced_project:
+            say(f"sandbox: gcp:project is {self.settings.project} here, not {config.replaced_project}")
+        with self._only_run(stack):
+            await self._select(config)
+            if operation != "preview":
+                await self._recover(config)
+            command = [operation, "--stack", stack, "--config-file", str(config.file), *_UNATTENDED[operation]]
+            return await self._pulumi([*command, *arguments])
+
+    async def stacks(self) -> list[str]:
+        """Stacks of the sandbox's backend that hold resources."""
+        listed = await self._captured(["stack", "ls", "--json"])
+        return [stack["name"] for stack in json.loads(listed) if stack.get("resourceCount")]
+
+    @contextlib.contextmanager
+    def _only_run(self, stack: str) -> Any:
+        try:
+            with exclusive(self.folder.root / f"engine-{stack}.lock"):
+                yield
+        except BlockingIOError as error:
+            raise SandboxError(f"another run on the stack {stack} is under way in this sandbox: wait for it") from error
+
+    async def _select(self, config: StackConfig) -> None:
+        """Make the stack if there is none. In the folder of copies, for `init` writes beside the Pulumi.yaml it finds."""
+        self.folder.backend.mkdir(parents=True, exist_ok=True)
+        if any(self._checkpoint(config).glob(f"{config.stack}.json*")):
+            return
+        await self._captured(["-C", str(self.folder.config), "stack", "init", config.stack, "--no-select"])
+
+    def _checkpoint(self, config: StackConfig) -> Path:
+        return self.folder.backend / ".pulumi" / "stacks" / config.project
+
+    async def _recover(self, config: StackConfig) -> None:
+        """Take over from a run that was killed: its lock, and resources that it was creating when it died."""
+        locks = self.folder.backend / ".pulumi" / "locks" / "organization" / config.project / config.stack
+        if locks.is_dir() and any(locks.iterdir()):
+            say(f"sandbox: an earlier run on {config.stack} was killed; taking over its lock")
+            await self._captured(["cancel", "--yes", "--stack", config.stack])
+        exported = json.loads(await self._captured(["stack", "export", "--stack", config.stack]))
+        pending = exported.get("deployment", {}).get("pending_operations") or []
+        if not pending:
+            return
+        creating = {one["resource"]["urn"] for one in pending if one["type"] == "creating"}
+        made = self._made(creating)
+        say(
+            f"sandbox: {len(pending)} operations were under way when it died; {len(made)} resources were made and are kept"
+        )
+        imports = [
+            part for urn, identifier in made.items() for part in ("--import-pending-creates", f"{urn},{identifier}")
+        ]
+        command = ["refresh", "--yes", "--skip-preview", "--stack", config.stack, "--config-file", str(config.file)]
+        await self._captured([*command, "--clear-pending-creates", *imports])
+
+    def _made(self, urns: set[str]) -> dict[str, str]:
+        store = Store(self.folder.store)
+        try:
+            return {record["urn"]: name for name, record in store.items(RESOURCE) if record["urn"] in urns}
+        finally:
+            store.close()
+
+    async def _pulumi(self, arguments: Sequence[str]) -> int:
+        process = await asyncio.create_subprocess_exec(
+            self.cli, *arguments, "--non-interactive", cwd=self.program, env=self.environment
+        )
+        return await _wait(process)
+
+    async def _captured(self, arguments: Sequence[str]) -> str:
+        """Output of a command that must succeed."""
+        process = await asyncio.create_subprocess_exec(
+            self.cli,
+            *arguments,
+            "--non-interactive",
+            cwd=self.program,
+            env=self.environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.PIPE,
+        )
+        output, errors = await process.communicate()
+        if process.returncode:
+            text = (errors.decode() + output.decode()).strip()
+            raise SandboxError(f"`pulumi {' '.join(arguments)}` failed:\n{text}")
+        return output.decode()
+
+
+async def _wait(process: asyncio.subprocess.Process) -> int:
+    loop = asyncio.get_running_loop()
+    for number in _SWALLOWED:
+        loop.add_signal_handler(number, lambda: None)
+    loop.add_signal_handler(signal.SIGTERM, process.send_signal, signal.SIGINT)
+    try:
+        return await process.wait()
+    finally:
+        for number in (*_SWALLOWED, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+@asynccontextmanager
+async def engine(folder: StateFolder, program: Path, *, fleet: bool) -> AsyncIterator[Engine]:
+    """The engine with a provider to attach to.
+
+    With `fleet` the daemon runs, started if need be; without it a plan is enough, and where no daemon runs this process
+    serves the provider for as long as the engine needs it. Raises SandboxError.
+    """
+    try:
+        cli = pulumi_cli.find(say)
+    except pulumi_cli.CliError as error:
+        raise SandboxError(str(error)) from error
+    running = await ensure_running(folder, say) if fleet else folder.running()
+    settings = folder.settings()
+    if running is not None:
+        yield Engine(folder=folder, settings=settings, program=program, cli=cli, provider_port=running.provider_port)
+        return
+    store = Store(folder.store)
+    provider = ProviderServer(settings, store, Addresses(settings, store), NoBuckets(), program=program)
+    await provider.start()
+    try:
+        yield Engine(folder=folder, settings=settings, program=program, cli=cli, provider_port=provider.port)
+    finally:
+        await provider.stop()
+        store.close()

@@ -1,0 +1,99 @@
+"""What a sandbox holds and does, read from its store: also where no daemon runs."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import Counter
+from typing import Final
+
+from sandbox.compute.records import group_records, instances
+from sandbox.folder import SandboxError, StateFolder
+from sandbox.machine.scratch import Scratch
+from sandbox.store import RESOURCE, Store
+
+_POLL_S: Final = 0.5
+
+
+def overview(folder: StateFolder) -> str:
+    """Daemon, declared resources, groups and VMs, as text."""
+    running = folder.running()
+    if not folder.store.exists():
+        return f"no sandbox in {folder.root}: `python -m sandbox start` makes one"
+    daemon = f"running, pid {running.pid}" if running else "not running"
+    lines = [f"sandbox {folder.root}: {daemon}; addresses 127.{folder.settings().block}.x.x; GPUs are simulated"]
+    store = Store(folder.store)
+    try:
+        kinds = Counter(record["type"].rpartition(":")[2] for _, record in store.items(RESOURCE))
+        lines.append(
+            f"{sum(kinds.values())} resources: " + ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()))
+        )
+        for identifier, group in group_records(store):
+            state = "stable" if group.stable else "changing"
+            lines.append(
+                f"{identifier}: {len(group.members)} of {group.target_size} VMs, {state}  {group.error}".rstrip()
+            )
+        rows = [
+            (
+                vm.name,
+                vm.zone,
+                vm.status,
+                vm.address,
+                vm.machine_type,
+                f"{vm.gpus} x {vm.gpu_type}" if vm.gpus else "-",
+                vm.last_error,
+            )
+            for vm in instances(store)
+        ]
+    finally:
+        store.close()
+    if rows:
+        lines += _table(("VM", "ZONE", "STATUS", "ADDRESS", "MACHINE TYPE", "GPUS", "LAST ERROR"), rows)
+    return "\n".join(lines)
+
+
+async def follow_log(folder: StateFolder, name: str, *, follow: bool) -> None:
+    """Print a VM's serial console. Raises SandboxError for a VM that there is not."""
+    store = Store(folder.store)
+    try:
+        found = {vm.name: vm.key for vm in instances(store)}
+    finally:
+        store.close()
+    if name not in found:
+        raise SandboxError(f"there is no VM {name}; there are {', '.join(sorted(found)) or 'none'}")
+    path = Scratch.of(folder.root, found[name]).serial_log
+    shown = 0
+    while True:
+        if path.exists():
+            with path.open("rb") as log:
+                log.seek(shown)
+                text = log.read()
+            shown += len(text)
+            print(text.decode(errors="replace"), end="", flush=True)
+        if not follow:
+            return
+        await asyncio.sleep(_POLL_S)
+
+
+async def follow_events(folder: StateFolder, *, follow: bool) -> None:
+    """Print what happened."""
+    store = Store(folder.store)
+    since = 0.0
+    try:
+        while True:
+            for at, subject, text in store.events(since):
+                since = at
+                clock = time.strftime("%H:%M:%S", time.localtime(at))
+                print(f"{clock}  {subject}  {text}", flush=True)
+            if not follow:
+                return
+            await asyncio.sleep(_POLL_S)
+    finally:
+        store.close()
+
+
+def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+    widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
+    return [
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]
+    ]
