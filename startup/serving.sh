@@ -11,7 +11,7 @@ unit=tensorrt-fleet-serving
 say() { echo "serving.sh: $*"; }
 
 fail() {
-    say "error: $*"
+    say "error: $*" >&2
     exit 1
 }
 
@@ -58,16 +58,21 @@ fetch_code() {
 }
 
 main() {
-    local code image run
+    # One assignment a line: only so does a failure inside $( ) end the script.
+    local gpus uri digest container code image run
     if systemctl is-active --quiet "$unit"; then
         say "$unit is running already"
         return
     fi
     mkdir -p "$state"
-    wait_for_gpus "$(from_metadata attributes/fleet-gpus)"
-    code=$state/code/$(from_metadata attributes/fleet-code-sha256)
-    fetch_code "$(from_metadata attributes/fleet-code)" "${code##*/}"
-    bash "$code/startup/install.sh" serving "$(from_metadata attributes/fleet-container)"
+    gpus=$(from_metadata attributes/fleet-gpus)
+    uri=$(from_metadata attributes/fleet-code)
+    digest=$(from_metadata attributes/fleet-code-sha256)
+    container=$(from_metadata attributes/fleet-container)
+    code=$state/code/$digest
+    wait_for_gpus "$gpus"
+    fetch_code "$uri" "$digest"
+    bash "$code/startup/install.sh" serving "$container"
     image=$(<"$state/images/serving")
     run=(docker run --rm --network host --volume "$state:$state" --env "STATE_DIRECTORY=$state" --workdir "$code")
     say "fetching the artifact"

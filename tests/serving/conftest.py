@@ -21,6 +21,9 @@ from serving.gateway.http import HttpError
 from serving.health import Status
 from serving.tensors import Array
 from tests.model.tiny import COLOURS, tiny_signatures, write_tiny_artifact
+from tests.serving.stand_ins import google
+
+__all__ = ["google"]
 
 SERVING = Status(at=0.0, serving=True, live=True, state="AVAILABLE", reason="", draining=False, gpus=(0,))
 
