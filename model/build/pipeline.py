@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from model.export.frozen import FrozenSignature
     from model.source.models import SourceModel
 
+LOG: Final = "log.txt"
 LIBRARIES_LOG: Final = "libraries.log"
 """What TensorFlow and ONNX Runtime wrote to standard error."""
 _CALIBRATION_BATCH: Final = 4
@@ -82,10 +83,14 @@ def build(request: BuildRequest, repository: Path, out: Path, reporter: Reporter
         return Built(standing, created=False)
     _require_tensorrt(request)
     with work_folder(out) as work:
-        journal = Journal(work / "log.txt", reporter)
+        journal = Journal(work / LOG, reporter)
         journal.line(f"artifact {key}: {request.source}, {request.recipe.canonical(request.runtime)}")
         with native_output_to(work / LIBRARIES_LOG):
-            made = _make(request, work, journal)
+            try:
+                made = _make(request, work, journal)
+            except BuildError as error:
+                journal.note(f"failed: {error}")
+                raise BuildError(f"{error} (log: {work / LOG})") from error
         with journal.stage("archive"):
             manifest = _write(work, made, key, request, inputs.as_dict())
         write_report(work, manifest, made.photos, journal.seconds, peak_memory_gib())

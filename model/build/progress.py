@@ -128,6 +128,10 @@ class Journal:
 
     def line(self, text: str) -> None:
         """Keep a line, and show it."""
+        self.note(text)
+        self._reporter.line(text)
+
+    def note(self, text: str) -> None:
+        """Keep a line that is shown in another way."""
         with self._log.open("a", encoding="utf-8") as stream:
             stream.write(text + "\n")
-        self._reporter.line(text)
