@@ -145,11 +145,13 @@ class GoogleFake:
         return _answer("compute.v1", "InstanceGroupManager", self.manager)
 
     async def _managed_instances(self, request: web.Request) -> web.Response:
-        start = int(request.query.get("pageToken", "0"))
-        page: Json = {"managedInstances": self.instances[start : start + self.page_size]}
-        if start + self.page_size < len(self.instances):
-            page["nextPageToken"] = str(start + self.page_size)
+        page = self._page(request, "managedInstances", self.instances)
         return _answer("compute.v1", "RegionInstanceGroupManagersListInstancesResponse", page)
+
+    def _page(self, request: web.Request, field: str, items: list[Json]) -> Json:
+        start = int(request.query.get("pageToken", "0"))
+        end = start + self.page_size
+        return {field: items[start:end], **({"nextPageToken": str(end)} if end < len(items) else {})}
 
     async def _autoscaler(self, _: web.Request) -> web.Response:
         return _answer("compute.v1", "Autoscaler", self.autoscaler)
@@ -193,7 +195,8 @@ class GoogleFake:
             }
             for number, value in self.gpu
         ]
-        return _answer("monitoring.v3", "ListTimeSeriesResponse", {"timeSeries": series} if series else {})
+        page = self._page(request, "timeSeries", series) if series else {}
+        return _answer("monitoring.v3", "ListTimeSeriesResponse", page)
 
     async def _buckets(self, request: web.Request) -> web.Response:
         assert request.query["project"] == PROJECT

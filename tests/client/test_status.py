@@ -54,9 +54,11 @@ def test_several_series_of_one_vm_are_shown_as_their_mean(run: Run, google: Goog
 
 def test_all_pages_are_read(run: Run, google: GoogleFake) -> None:
     google.instances.append(managed_instance("vm-c", "us-central1-a", "333"))
+    google.gpu.append(("333", 7.0))
     google.page_size = 2
     (group,) = json.loads(run("status", "--json").out)["groups"]
     assert [vm["name"] for vm in group["vms"]] == ["vm-a", "vm-c", "vm-b"], "by zone, then name"
+    assert [vm["gpuUtilisationPercent"] for vm in group["vms"]] == [41.0, 7.0, 62.5]
 
 
 def test_paused_and_missing_autoscalers_are_told_apart(run: Run, google: GoogleFake) -> None:
