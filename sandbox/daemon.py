@@ -88,10 +88,10 @@ def main() -> int:
         with exclusive(folder.daemon_lock), lock_port(settings.block):
             asyncio.run(serve(folder, settings))
     except SandboxError as error:
-        log.error("%s", error)
+        print(error, file=sys.stderr)
         return 1
     except BlockingIOError:
-        log.error("another daemon runs in %s", folder.root)
+        print(f"another daemon runs in {folder.root}", file=sys.stderr)
         return 1
     return 0
 

@@ -1,4 +1,4 @@
-"""Runs the real Pulumi engine against the sandbox: its own backend, home, passphrase and configuration, no credentials."""
+"""Runs the real Pulumi engine against the sandbox, with a backend, home and configuration of its own."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import contextlib
 import json
 import signal
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 from sandbox.folder import SandboxError, StateFolder, exclusive
 from sandbox.lifecycle import ensure_running
@@ -26,12 +26,7 @@ from tools import pulumi_cli
 
 Operation = Literal["preview", "up", "refresh", "destroy"]
 
-_UNATTENDED: Final = {
-    "preview": [],
-    "up": ["--yes", "--skip-preview"],
-    "refresh": ["--yes", "--skip-preview"],
-    "destroy": ["--yes", "--skip-preview"],
-}
+_UNATTENDED: Final = ("--yes", "--skip-preview")
 _SWALLOWED: Final = (signal.SIGINT, signal.SIGQUIT)
 """Signals of the terminal, which the engine gets as well and acts on."""
 
@@ -65,7 +60,14 @@ class Engine:
             await self._select(config)
             if operation != "preview":
                 await self._recover(config)
-            command = [operation, "--stack", stack, "--config-file", str(config.file), *_UNATTENDED[operation]]
+            command = [
+                operation,
+                "--stack",
+                stack,
+                "--config-file",
+                str(config.file),
+                *(() if operation == "preview" else _UNATTENDED),
+            ]
             return await self._pulumi([*command, *arguments])
 
     async def stacks(self) -> list[str]:
@@ -74,7 +76,7 @@ class Engine:
         return [stack["name"] for stack in json.loads(listed) if stack.get("resourceCount")]
 
     @contextlib.contextmanager
-    def _only_run(self, stack: str) -> Any:
+    def _only_run(self, stack: str) -> Iterator[None]:
         try:
             with exclusive(self.folder.root / f"engine-{stack}.lock"):
                 yield
@@ -82,7 +84,7 @@ class Engine:
             raise SandboxError(f"another run on the stack {stack} is under way in this sandbox: wait for it") from error
 
     async def _select(self, config: StackConfig) -> None:
-        """Make the stack if there is none. In the folder of copies, for `init` writes beside the Pulumi.yaml it finds."""
+        """Make the stack if there is none; among the copies, for `init` writes beside the Pulumi.yaml that it finds."""
         self.folder.backend.mkdir(parents=True, exist_ok=True)
         if any(self._checkpoint(config).glob(f"{config.stack}.json*")):
             return
@@ -103,12 +105,8 @@ class Engine:
             return
         creating = {one["resource"]["urn"] for one in pending if one["type"] == "creating"}
         made = self._made(creating)
-        say(
-            f"sandbox: {len(pending)} operations were under way when it died; {len(made)} resources were made and are kept"
-        )
-        imports = [
-            part for urn, identifier in made.items() for part in ("--import-pending-creates", f"{urn},{identifier}")
-        ]
+        say(f"sandbox: {len(pending)} operations were under way when it died; resources kept: {len(made)}")
+        imports = [f"--import-pending-creates={urn},{identifier}" for urn, identifier in made.items()]
         command = ["refresh", "--yes", "--skip-preview", "--stack", config.stack, "--config-file", str(config.file)]
         await self._captured([*command, "--clear-pending-creates", *imports])
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
+from collections.abc import Sequence
 from typing import Final
 
 from sandbox.compute.records import group_records, instances
 from sandbox.folder import SandboxError, StateFolder
+from sandbox.machine.instance import Instance
 from sandbox.machine.scratch import Scratch
 from sandbox.store import RESOURCE, Store
 
@@ -33,18 +35,7 @@ def overview(folder: StateFolder) -> str:
             lines.append(
                 f"{identifier}: {len(group.members)} of {group.target_size} VMs, {state}  {group.error}".rstrip()
             )
-        rows = [
-            (
-                vm.name,
-                vm.zone,
-                vm.status,
-                vm.address,
-                vm.machine_type,
-                f"{vm.gpus} x {vm.gpu_type}" if vm.gpus else "-",
-                vm.last_error,
-            )
-            for vm in instances(store)
-        ]
+        rows = [_row(vm) for vm in instances(store)]
     finally:
         store.close()
     if rows:
@@ -92,8 +83,13 @@ async def follow_events(folder: StateFolder, *, follow: bool) -> None:
         store.close()
 
 
-def _table(head: tuple[str, ...], rows: list[tuple[str, ...]]) -> list[str]:
+def _table(head: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> list[str]:
     widths = [max(len(row[column]) for row in [head, *rows]) for column in range(len(head))]
     return [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in [head, *rows]
     ]
+
+
+def _row(vm: Instance) -> tuple[str, ...]:
+    gpus = f"{vm.gpus} x {vm.gpu_type}" if vm.gpus else "-"
+    return (vm.name, vm.zone, vm.status, vm.address, vm.machine_type, gpus, vm.last_error)

@@ -51,7 +51,7 @@ async def _start(folder: StateFolder, say: Say) -> Running:
     say(f"sandbox: starting in {folder.root}, addresses 127.{settings.block}.x.x ...")
     environment = clean_environment() | {STATE_VARIABLE: str(folder.root), STATE_MARKER: str(folder.root)}
     with folder.log.open("ab") as log:
-        daemon = subprocess.Popen(
+        daemon = subprocess.Popen(  # noqa: ASYNC220 - it outlives this loop, which a child of asyncio does not
             [sys.executable, "-m", "sandbox.daemon"],
             cwd=REPOSITORY,
             env=environment,

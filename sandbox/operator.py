@@ -1,4 +1,4 @@
-"""The person at the keyboard: an environment in which Google's and Pulumi's programs find the sandbox, and nothing else."""
+"""The person at the keyboard: an environment in which Google's and Pulumi's programs find the sandbox and no cloud."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from sandbox.settings import METADATA_PORT, STORAGE_PORT, SandboxSettings
 
 _STRIPPED: Final = ("GOOGLE_", "CLOUDSDK_", "GCLOUD_", "GCE_METADATA_", "PULUMI_")
 """Credentials and endpoints of real clouds and stacks, by the beginning of their names."""
-_PASSPHRASE: Final = "sandbox"
+_PASSPHRASE: Final = "sandbox"  # noqa: S105 - it guards nothing
 
 
 def clean_environment() -> dict[str, str]:

@@ -44,8 +44,8 @@ def write_copy(
 ) -> StackConfig:
     """Copy a stack's configuration, with the sandbox's own project and the overrides of this and earlier runs.
 
-    An override is `path=value`: `model.artifact=gs://...` sets a key of the object `<project>:model`, `gcp:region=...` a
-    key of another namespace. Values are YAML. Raises SandboxError.
+    An override is `path=value`: `model.artifact=gs://...` sets a key of the object `<project>:model`, `gcp:region=...`
+    a key of another namespace. Values are YAML. Raises SandboxError.
     """
     project = project_name(program)
     source = program / f"Pulumi.{stack}.yaml"
@@ -103,8 +103,8 @@ def _refuse_secrets(source: Path, value: object) -> None:
     if isinstance(value, Mapping):
         if set(value) == {"secure"}:
             raise SandboxError(
-                f"{source.name} holds a secret of the real stack, which the sandbox cannot read: keep secrets out of the file "
-                "or give the sandbox its own stack file"
+                f"{source.name} holds a secret of the real stack, which the sandbox cannot read: keep secrets out of "
+                "the file or give the sandbox its own stack file"
             )
         for inner in value.values():
             _refuse_secrets(source, inner)

@@ -34,30 +34,32 @@ def project_interpreter(start: Path) -> str:
 def serve(engine: str) -> None:
     """Print the port and answer the engine until it interrupts."""
     import grpc  # noqa: PLC0415 - only the project's interpreter has it
-    from pulumi.automation._server import LanguageServer  # noqa: PLC0415, PLC2701 - the SDK has no other door to it
+    from pulumi.automation._server import LanguageServer  # noqa: PLC0415 - the SDK has no public one
     from pulumi.runtime.proto import language_pb2, language_pb2_grpc  # noqa: PLC0415
 
     class Host(LanguageServer):
         def __init__(self) -> None:
             super().__init__(lambda: None)
 
-        def Handshake(  # noqa: N802
+        def Handshake(  # noqa: N802 - the protocol names its methods
             self, request: language_pb2.LanguageHandshakeRequest, context: grpc.ServicerContext
         ) -> language_pb2.LanguageHandshakeResponse:
             del request, context
             return language_pb2.LanguageHandshakeResponse()
 
-        def Run(  # noqa: N802
-            self, request: language_pb2.RunRequest, context: grpc.ServicerContext
-        ) -> language_pb2.RunResponse:
+        def Run(self, request: language_pb2.RunRequest, context: grpc.ServicerContext) -> language_pb2.RunResponse:  # noqa: N802
             os.chdir(request.pwd)
             sys.path.insert(0, request.pwd)
             sys.argv = [request.program, *request.args]
             program = request.info.program_directory or request.pwd
-            self.program = lambda: runpy.run_path(program, run_name="__main__")
+
+            def run_program() -> None:
+                runpy.run_path(program, run_name="__main__")
+
+            self.program = run_program
             del request.args[:]
             request.args.append(engine)
-            response: language_pb2.RunResponse = super().Run(request, context)
+            response: language_pb2.RunResponse = super().Run(request, context)  # type: ignore[no-untyped-call]
             if response.error:
                 # The server has logged it to the engine already; an error in the answer would be shown again.
                 return language_pb2.RunResponse(bail=True)
@@ -81,7 +83,7 @@ def main() -> None:
     """The engine passes its address last; `-root` and the like come before it."""
     if os.environ.get(READY) is None:
         interpreter = project_interpreter(Path.cwd())
-        os.execvpe(interpreter, [interpreter, __file__, *sys.argv[1:]], os.environ | {READY: "1"})  # noqa: S606
+        os.execvpe(interpreter, [interpreter, __file__, *sys.argv[1:]], os.environ | {READY: "1"})  # noqa: S606 - itself, in another interpreter
     del os.environ[READY]
     serve(sys.argv[-1])
 

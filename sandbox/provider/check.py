@@ -49,7 +49,7 @@ class Naming:
 
 
 def failures_of(resource_type: ResourceType, inputs: Json) -> Iterator[Failure]:
-    """Inputs that the table knows to be wrong: unknown, unmodelled, missing, of the wrong type, not in the enumeration."""
+    """Inputs that the table knows to be wrong: unknown, unmodelled, missing, wrong type, not in an enumeration."""
     return _object_failures(
         resource_type.token, resource_type.properties, resource_type.unmodelled, inputs, prefix="", top=True
     )

@@ -45,8 +45,8 @@ def changes(
 ) -> list[PropertyChange]:
     """Changes from what was declared, and what is, to `news`.
 
-    As in Terraform's schemas: an input that is no longer given but may be computed stays as it is, and one that is newly
-    given with the value that it already has is no change. Elements of a set have no order.
+    As in Terraform's schemas: an input that is no longer given but may be computed stays as it is, and one that is
+    newly given with the value that it already has is no change. Elements of a set have no order.
     """
     differ = _Differ(equivalent)
     return list(differ.objects(resource_type.properties, old_inputs, old_state, news, prefix="", pattern=""))

@@ -102,7 +102,7 @@ class Resources:
         return state, _projected(resource_type.properties, wanted, state)
 
     async def update(
-        self, token: str, urn: str, identifier: str, old_inputs: Json, inputs: Json, config: ProviderConfig
+        self, token: str, urn: str, identifier: str, *, old_inputs: Json, inputs: Json, config: ProviderConfig
     ) -> Json:
         """Change a resource in place; its state. Raises CloudError."""
         kind, resource_type = _known(token)

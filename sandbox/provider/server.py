@@ -4,6 +4,7 @@ Source: Pulumi's provider protocol (proto/pulumi/provider.proto of v3.259.0). Th
 sandbox.provider.resources.
 """
 
+# ruff: noqa: N802 - the protocol names its methods
 from __future__ import annotations
 
 import json
@@ -81,25 +82,25 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         self._resources = Resources(cloud)
         self._configs: dict[str, ProviderConfig] = {}
 
-    async def Handshake(  # noqa: N802
+    async def Handshake(
         self, request: provider_pb2.ProviderHandshakeRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> provider_pb2.ProviderHandshakeResponse:
         """Plain values only: the engine keeps secrets, outputs and references to itself."""
         return provider_pb2.ProviderHandshakeResponse(supports_autonaming_configuration=True)
 
-    async def Attach(  # noqa: N802
+    async def Attach(
         self, request: plugin_pb2.PluginAttach, context: grpc.aio.ServicerContext[Any, Any]
     ) -> empty_pb2.Empty:
         """Nothing of the engine is needed."""
         return empty_pb2.Empty()
 
-    async def GetPluginInfo(  # noqa: N802
+    async def GetPluginInfo(
         self, request: empty_pb2.Empty, context: grpc.aio.ServicerContext[Any, Any]
     ) -> plugin_pb2.PluginInfo:
         """The version that the table describes."""
         return plugin_pb2.PluginInfo(version=PROVIDER_VERSION)
 
-    async def CheckConfig(  # noqa: N802
+    async def CheckConfig(
         self, request: provider_pb2.CheckRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> provider_pb2.CheckResponse:
         """Settings that the sandbox does not have are refused by name."""
@@ -114,7 +115,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         ]
         return provider_pb2.CheckResponse(inputs=request.news, failures=failures)
 
-    async def DiffConfig(  # noqa: N802
+    async def DiffConfig(
         self, request: provider_pb2.DiffRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> provider_pb2.DiffResponse:
         """A changed setting is the provider's own affair."""
@@ -122,7 +123,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         kinds = provider_pb2.DiffResponse
         return provider_pb2.DiffResponse(changes=kinds.DIFF_SOME if changed else kinds.DIFF_NONE)
 
-    async def Configure(  # noqa: N802
+    async def Configure(
         self, request: provider_pb2.ConfigureRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> provider_pb2.ConfigureResponse:
         """Remember the settings for this connection."""
@@ -136,7 +137,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         )
         return provider_pb2.ConfigureResponse(supportsPreview=True, supports_autonaming_configuration=True)
 
-    async def Check(  # noqa: N802
+    async def Check(
         self, request: provider_pb2.CheckRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> provider_pb2.CheckResponse:
         """Checked inputs with defaults, or failures."""
@@ -158,7 +159,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
             failures=[provider_pb2.CheckFailure(property=one.path, reason=one.reason) for one in failures],
         )
 
-    async def Diff(  # noqa: N802
+    async def Diff(
         self, request: provider_pb2.DiffRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> provider_pb2.DiffResponse:
         """Changes by property."""
@@ -178,7 +179,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
             hasDetailedDiff=True,
         )
 
-    async def Create(  # noqa: N802
+    async def Create(
         self, request: provider_pb2.CreateRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> provider_pb2.CreateResponse:
         """Create, or say what creation would give."""
@@ -191,7 +192,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         )
         return provider_pb2.CreateResponse(id=identifier, properties=encode(state))
 
-    async def Read(  # noqa: N802
+    async def Read(
         self, request: provider_pb2.ReadRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> provider_pb2.ReadResponse:
         """Live state; an empty id if the resource is gone."""
@@ -204,7 +205,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         state, inputs = found
         return provider_pb2.ReadResponse(id=request.id, properties=encode(state), inputs=encode(inputs))
 
-    async def Update(  # noqa: N802
+    async def Update(
         self, request: provider_pb2.UpdateRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> provider_pb2.UpdateResponse:
         """Update, or say what it would give."""
@@ -217,18 +218,25 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         state = await self._awaited(
             context,
             f"updating {request.name}",
-            self._resources.update(request.type, request.urn, request.id, old_inputs, news, self._config(context)),
+            self._resources.update(
+                request.type,
+                request.urn,
+                request.id,
+                old_inputs=old_inputs,
+                inputs=news,
+                config=self._config(context),
+            ),
         )
         return provider_pb2.UpdateResponse(properties=encode(state))
 
-    async def Delete(  # noqa: N802
+    async def Delete(
         self, request: provider_pb2.DeleteRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> empty_pb2.Empty:
         """Delete."""
         await self._awaited(context, f"deleting {request.name}", self._resources.delete(request.type, request.id))
         return empty_pb2.Empty()
 
-    async def Invoke(  # noqa: N802
+    async def Invoke(
         self, request: provider_pb2.InvokeRequest, context: grpc.aio.ServicerContext[Any, Any]
     ) -> provider_pb2.InvokeResponse:
         """Answer a function that the sandbox models."""
@@ -236,12 +244,10 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
             context, lambda: invoke(request.tok, decode(request.args), self._config(context), self._cloud)
         )
         response = provider_pb2.InvokeResponse()
-        getattr(response, "return").CopyFrom(encode(result))  # noqa: B009 - a keyword of Python's
+        getattr(response, "return").CopyFrom(encode(result))
         return response
 
-    async def Cancel(  # noqa: N802
-        self, request: empty_pb2.Empty, context: grpc.aio.ServicerContext[Any, Any]
-    ) -> empty_pb2.Empty:
+    async def Cancel(self, request: empty_pb2.Empty, context: grpc.aio.ServicerContext[Any, Any]) -> empty_pb2.Empty:
         """An interrupted run: what is under way ends by itself."""
         return empty_pb2.Empty()
 

@@ -14,7 +14,7 @@ from sandbox.provider.cloud import Cloud, ProviderConfig
 from sandbox.provider.errors import CloudError
 from sandbox.provider.kinds.base import Kind, Plan, Reference, filled_in
 from sandbox.provider.kinds.compute_kind import ComputeKind, fingerprint, is_set
-from sandbox.provider.kinds.network import NETWORK, SUBNETWORK
+from sandbox.provider.kinds.network import NETWORK, SUBNETWORK, interfaces
 from sandbox.provider.wire import Json
 
 TEMPLATE: Final = "gcp:compute/instanceTemplate:InstanceTemplate"
@@ -97,9 +97,7 @@ class InstanceTemplate(ComputeKind):
             filled_in(disk, self._disk | {"boot": index == 0, "deviceName": f"persistent-disk-{index}"})
             for index, disk in enumerate(inputs["disks"])
         ]
-        found["networkInterfaces"] = [
-            interface | {"name": f"nic{index}"} for index, interface in enumerate(inputs.get("networkInterfaces") or ())
-        ]
+        found["networkInterfaces"] = interfaces(inputs, plan.identifier, cloud)
         found["scheduling"] = filled_in(
             inputs.get("scheduling") or {}, self._scheduling | {"automaticRestart": True, "preemptible": False}
         )
@@ -165,8 +163,8 @@ class RegionInstanceGroupManager(ComputeKind):
         if recreate and policy.get("maxSurgeFixed", 0):
             raise CloudError(
                 400,
-                f"Invalid value for field 'resource.updatePolicy.maxSurge': '{policy['maxSurgeFixed']}'. maxSurge must be "
-                "equal to 0 when replacement method is set to RECREATE",
+                f"Invalid value for field 'resource.updatePolicy.maxSurge': '{policy['maxSurgeFixed']}'. maxSurge must "
+                "be equal to 0 when replacement method is set to RECREATE",
                 "invalid",
             )
         spread = inputs.get("distributionPolicyTargetShape", "EVEN")

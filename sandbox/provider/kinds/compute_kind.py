@@ -64,8 +64,8 @@ class ComputeKind(Kind):
         if isinstance(name, str) and not NAME.fullmatch(name):
             yield Failure(
                 "name",
-                f"name {name!r} must be 1 to 63 lower-case letters, digits and hyphens, begin with a letter and not end "
-                "with a hyphen",
+                f"name {name!r} must be 1 to 63 lower-case letters, digits and hyphens, begin with a letter and not "
+                "end with a hyphen",
             )
 
     def identifier(self, inputs: Json, config: ProviderConfig) -> str:

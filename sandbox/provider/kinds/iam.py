@@ -35,8 +35,8 @@ class Account(Kind):
         if known(inputs, "accountId") and not _ACCOUNT_ID.fullmatch(inputs["accountId"]):
             yield Failure(
                 "accountId",
-                f"accountId {inputs['accountId']!r} must be 6 to 30 lower-case letters, digits and hyphens, begin with a "
-                "letter and not end with a hyphen",
+                f"accountId {inputs['accountId']!r} must be 6 to 30 lower-case letters, digits and hyphens, begin with "
+                "a letter and not end with a hyphen",
             )
 
     def identifier(self, inputs: Json, config: ProviderConfig) -> str:

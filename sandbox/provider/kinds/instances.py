@@ -17,7 +17,7 @@ from sandbox.provider.errors import CloudError
 from sandbox.provider.kinds.base import Kind, Plan, Reference, filled_in
 from sandbox.provider.kinds.compute import machine_failures
 from sandbox.provider.kinds.compute_kind import ComputeKind, fingerprint
-from sandbox.provider.kinds.network import NETWORK, SUBNETWORK
+from sandbox.provider.kinds.network import NETWORK, SUBNETWORK, interfaces
 from sandbox.provider.wire import Json
 from sandbox.store import INSTANCE
 
@@ -73,7 +73,8 @@ class Instance(ComputeKind):
     def refuse(self, plan: Plan, cloud: Cloud) -> None:
         """Quota; and what only a stopped VM lets change, which the sandbox never stops for an update."""
         if not plan.old:
-            fault = quota_fault(self._machine(plan, "127.0.0.1"), instances(cloud.store), cloud.settings.quotas)
+            machine = self._machine(plan, plan.inputs["networkInterfaces"])
+            fault = quota_fault(machine, instances(cloud.store), cloud.settings.quotas)
             if fault:
                 raise CloudError(403, fault.message, "quotaExceeded")
             return
@@ -82,8 +83,8 @@ class Instance(ComputeKind):
             if after is not None and before is not None and fingerprint(_common(before, after)) != fingerprint(after):
                 raise CloudError(
                     400,
-                    f"Changing {key} of a started instance requires stopping it, which the sandbox does not model: replace "
-                    "the instance",
+                    f"Changing {key} of a started instance requires stopping it, which the sandbox does not model: "
+                    "replace the instance",
                     "badRequest",
                 )
 
@@ -93,8 +94,7 @@ class Instance(ComputeKind):
         found = super().outputs(plan, cloud)
         address = cloud.addresses.for_instance(self._key(plan.identifier))
         found["networkInterfaces"] = [
-            filled_in(interface, {"name": f"nic{index}", "networkIp": address})
-            for index, interface in enumerate(inputs["networkInterfaces"])
+            filled_in(interface, {"networkIp": address}) for interface in interfaces(inputs, plan.identifier, cloud)
         ]
         found["scheduling"] = filled_in(
             inputs.get("scheduling") or {}, {"onHostMaintenance": "MIGRATE", "provisioningModel": "STANDARD"}
@@ -106,7 +106,7 @@ class Instance(ComputeKind):
 
     async def create(self, plan: Plan, state: Json, cloud: Cloud) -> Json:
         """The insertion ends when the VM runs; a VM that a killed predecessor inserted is this one."""
-        machine = self._machine(plan, state["networkInterfaces"][0]["networkIp"])
+        machine = self._machine(plan, state["networkInterfaces"])
         existing = instance(cloud.store, machine.key)
         if existing is not None and existing.created_by:
             raise self.already_exists(plan.identifier)
@@ -123,7 +123,7 @@ class Instance(ComputeKind):
         machine = instance(cloud.store, self._key(plan.identifier))
         if machine is None:
             raise CloudError(404, f"The resource '{plan.identifier}' was not found", "notFound")
-        wanted = self._machine(plan, machine.address)
+        wanted = self._machine(plan, state["networkInterfaces"])
         machine.metadata, machine.labels, machine.tags = wanted.metadata, wanted.labels, wanted.tags
         machine.desired = wanted.desired
         cloud.store.put(INSTANCE, machine.key, machine.as_json())
@@ -135,7 +135,7 @@ class Instance(ComputeKind):
         if state.get("deletionProtection"):
             raise CloudError(
                 400,
-                f"Invalid resource usage: 'Resource cannot be deleted if it's protected against deletion.': {identifier}",
+                f"Resource cannot be deleted if it's protected against deletion: '{identifier}'",
                 "invalidResourceUsage",
             )
         key = self._key(identifier)
@@ -169,13 +169,13 @@ class Instance(ComputeKind):
                 )
             revision = await cloud.store.changed(revision, timeout_s=5.0)
 
-    def _machine(self, plan: Plan, address: str) -> Machine:
+    def _machine(self, plan: Plan, nics: list[Json]) -> Machine:
         inputs = plan.inputs
         boot = inputs["bootDisk"]["initializeParams"]
-        template = inputs | {"disks": [{"boot": True, "sourceImage": boot["image"]}]}
+        template = inputs | {"disks": [{"boot": True, "sourceImage": boot["image"]}], "networkInterfaces": nics}
         zone, name = self._key(plan.identifier).split("/")
         member = Member(name=name, zone=zone, template="", created=time.time())
-        machine = from_template(template, member, group="", address=address, now=time.time())
+        machine = from_template(template, member, group="", address=nics[0].get("networkIp", ""), now=time.time())
         if inputs.get("desiredStatus") == "TERMINATED":
             machine.desired = "TERMINATED"
         return machine

@@ -12,6 +12,7 @@ from sandbox.provider.errors import CloudError
 from sandbox.provider.kinds.base import Kind, Plan, Reference, known
 from sandbox.provider.kinds.compute_kind import ComputeKind, is_set, place_of
 from sandbox.provider.wire import Json
+from sandbox.store import RESOURCE
 
 NETWORK: Final = "gcp:compute/network:Network"
 SUBNETWORK: Final = "gcp:compute/subnetwork:Subnetwork"
@@ -80,6 +81,20 @@ class Subnetwork(ComputeKind):
         """The gateway is the range's first host."""
         gateway = str(ipaddress.IPv4Network(plan.inputs["ipCidrRange"])[1])
         return super().outputs(plan, cloud) | {"gatewayAddress": gateway}
+
+
+def interfaces(inputs: Json, own: str, cloud: Cloud) -> list[Json]:
+    """Network interfaces of a machine as the API completes them: named, and in the network of their subnetwork."""
+    found = []
+    for index, interface in enumerate(inputs.get("networkInterfaces") or ()):
+        completed = interface | {"name": f"nic{index}"}
+        if "network" not in interface and "subnetwork" in interface:
+            reference = Reference(path="subnetwork", targets=(SUBNETWORK,))
+            record = cloud.store.get(RESOURCE, _SUBNETWORK_KIND.target_of(reference, interface["subnetwork"], own))
+            if record is not None:
+                completed["network"] = record["inputs"]["network"]
+        found.append(completed)
+    return found
 
 
 class Firewall(ComputeKind):
@@ -169,6 +184,7 @@ class RouterNat(Kind):
         return ComputeKind.target_of(_ROUTER_KIND, reference, value, f"projects/{project}/regions/{region}/-/-")
 
 
+_SUBNETWORK_KIND = Subnetwork()
 _ROUTER_KIND = Router()
 
-KINDS: tuple[Kind, ...] = (Network(), Subnetwork(), Firewall(), _ROUTER_KIND, RouterNat())
+KINDS: tuple[Kind, ...] = (Network(), _SUBNETWORK_KIND, Firewall(), _ROUTER_KIND, RouterNat())

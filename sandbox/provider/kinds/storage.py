@@ -42,8 +42,8 @@ class Bucket(Kind):
         if not _BUCKET_NAME.fullmatch(name) or longest > 63 or name.startswith("goog") or "google" in name:
             yield Failure(
                 "name",
-                f"name {name!r} must be 3 to 63 lower-case letters, digits, hyphens, underscores and dots, begin and end "
-                "with a letter or digit, and neither begin with goog nor contain google",
+                f"name {name!r} must be 3 to 63 lower-case letters, digits, hyphens, underscores and dots, begin and "
+                "end with a letter or digit, and neither begin with goog nor contain google",
             )
 
     def identifier(self, inputs: Json, config: ProviderConfig) -> str:
@@ -90,11 +90,8 @@ class Bucket(Kind):
         force = state.get("forceDestroy") is True
         with _absent_is_fine():
             if not force and await cloud.buckets.object_count(identifier):
-                raise CloudError(
-                    409,
-                    f"Error trying to delete bucket {identifier} containing objects without `force_destroy` set to true",
-                    "conflict",
-                )
+                problem = "containing objects without `force_destroy` set to true"
+                raise CloudError(409, f"Error trying to delete bucket {identifier} {problem}", "conflict")
             await cloud.buckets.delete_bucket(identifier, force)
 
 
