@@ -116,22 +116,23 @@ class MachineHost:
                 self._wishes.setdefault(key, asyncio.Event()).set()
                 driver = self._drivers.get(key)
                 if driver is not None and driver.done():
-                    driver.result()
+                    if (failure := driver.exception()) is not None:
+                        self._store.event(key, f"The machine host failed and tries again: {failure!r}")
                     del self._drivers[key], self._wishes[key]
                     driver = None
-                if driver is None and key in keys and self._has_work(key):
+                if driver is None and key in keys:
                     self._wishes[key] = asyncio.Event()
                     self._drivers[key] = asyncio.create_task(self._drive(key))
             await self._store.changed(revision, _RECHECK_S)
 
-    def _has_work(self, key: str) -> bool:
-        instance = self._load(key)
-        return instance is not None and (instance.status, instance.desired) != ("TERMINATED", "TERMINATED")
-
     async def _drive(self, key: str) -> None:
-        """Move one VM step by step until it rests."""
+        """Move one VM step by step, until its record is gone."""
         address = ""
-        while (instance := self._load(key)) is not None:
+        while True:
+            self._wishes[key].clear()
+            instance = self._load(key)
+            if instance is None:
+                break
             address = instance.address
             match instance.status:
                 case "PROVISIONING" | "STAGING" if instance.desired != "RUNNING":
@@ -150,7 +151,7 @@ class MachineHost:
                 case "TERMINATED" if instance.desired == "DELETED":
                     await self._delete(key)
                 case _:
-                    return
+                    await self._wishes[key].wait()
         await self._end_processes(key)
         await self._metadata.close(address)
         await self._remove_scratch(key)
@@ -263,7 +264,6 @@ class MachineHost:
     async def _ended_or_wish(self, key: str, record: MachineRecord, timeout_s: float | None) -> None:
         """Wait until the init ends, the record may have changed, or the time is over."""
         assert record.process is not None  # noqa: S101 - checked by the caller
-        self._wishes[key].clear()
         ended = asyncio.create_task(record.process.ended())
         wish = asyncio.create_task(self._wishes[key].wait())
         try:

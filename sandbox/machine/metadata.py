@@ -77,6 +77,8 @@ class MetadataServer:
         known = request.query.get("last_etag", answer.headers.get("ETag"))
         deadline = time.monotonic() + min(float(request.query.get("timeout_sec", _LONGEST_WAIT_S)), _LONGEST_WAIT_S)
         while answer.headers.get("ETag") == known and (rest := deadline - time.monotonic()) > 0:
+            if request.transport is None or request.transport.is_closing():
+                break
             await self._store.changed(self._store.revision, rest)
             answer = self._answer(request, path)
         return answer

@@ -19,6 +19,7 @@ from sandbox.storage.errors import StorageError, bad_request
 _BLOCK_BYTES = 1 << 20
 _HEADER_BYTES = 1 << 16
 """More than the metadata part of any multipart upload."""
+_HEADERS_END = re.compile(rb"(?:\A|\r?\n)\r?\n")
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +92,13 @@ def split_multipart(path: Path, content_type: str) -> tuple[dict[str, Any], str,
         raise _malformed("it has no second part")
     metadata_part = head[opening.end() : opening.end() + second.start()]
     after = opening.end() + second.end()
-    headers_end = re.search(rb"\r?\n\r?\n", head[after:])
+    headers_end = _HEADERS_END.search(head[after:])
     if headers_end is None:
         raise _malformed("its second part has no end of headers")
     headers = head[after : after + headers_end.start()].decode("latin-1")
     declared = re.search(r"(?im)^content-type:\s*(.+?)\s*$", headers)
     try:
-        metadata = json.loads(re.split(rb"\r?\n\r?\n", metadata_part, maxsplit=1)[1])
+        metadata = json.loads(_HEADERS_END.split(metadata_part, maxsplit=1)[1])
     except (IndexError, ValueError):
         raise _malformed("its first part is not JSON") from None
     content = Content(path, after + headers_end.end(), tail_start + end)
