@@ -12,7 +12,7 @@ from typing import ClassVar, Final
 from sandbox.provider.check import Failure
 from sandbox.provider.cloud import Cloud, ProviderConfig
 from sandbox.provider.errors import CloudError
-from sandbox.provider.kinds.base import Kind, Plan, Reference, known, labels, now
+from sandbox.provider.kinds.base import Kind, Plan, known, labels, now
 from sandbox.provider.kinds.iam import Member
 from sandbox.provider.wire import Json, asset_bytes
 from sandbox.storage.errors import StorageError
@@ -100,7 +100,6 @@ class BucketObject(Kind):
 
     pulumi_type = "gcp:storage/bucketObject:BucketObject"
     noun = "object"
-    references = (Reference(path="bucket", targets=(BUCKET,), holds=False),)
     filled: ClassVar[Json] = {"storageClass": "STANDARD"}
 
     def failures(self, inputs: Json) -> Iterator[Failure]:
@@ -152,15 +151,14 @@ class BucketMember(Member):
 
     pulumi_type = "gcp:storage/bucketIAMMember:BucketIAMMember"
     noun = "iam_member"
-    references = (Reference(path="bucket", targets=(BUCKET,), holds=False),)
-
     def identifier(self, inputs: Json, config: ProviderConfig) -> str:
         """`b/<bucket>/<role>/<member>`."""
         return f"b/{inputs['bucket'].removeprefix('b/')}/{inputs['role']}/{inputs['member']}"
 
-    def target_of(self, reference: Reference, value: str, own: str) -> str:
-        """A bucket's id is its name."""
-        return value.removeprefix("b/")
+    async def create(self, plan: Plan, state: Json, cloud: Cloud) -> Json:
+        """The bucket must be there, whoever made it: asking for its objects raises 404 otherwise."""
+        await cloud.buckets.object_count(plan.inputs["bucket"].removeprefix("b/"))
+        return state
 
 
 @contextmanager
