@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import requests
 
-from client.errors import ClientError, UnavailableError
+from client.errors import ClientError, NotFoundError, UnavailableError
 from contract import LABELS_PATH, MODEL_KEY_HEADER, PREDICT_PATH, SERVED_BY_HEADER
 
 REQUEST_TIMEOUT_S: Final = 60.0
@@ -104,7 +104,7 @@ class ModelApi:
         """The model's labels, one a class; empty if the model has none. Raises as `predict` does."""
         try:
             response = self._send("GET", LABELS_PATH, None)
-        except MissingError:
+        except NotFoundError:
             return []
         return response.content.decode(errors="replace").splitlines()
 
@@ -124,15 +124,11 @@ class ModelApi:
         raise _refusal(response, url)
 
 
-class MissingError(ClientError):
-    """404."""
-
-
 def _refusal(response: requests.Response, url: str) -> ClientError:
     code = response.status_code
     problem = f"{url} answered {code}: {_reason(response)}"
     if code == 404:
-        return MissingError(problem, UNREACHABLE_REMEDY)
+        return NotFoundError(problem, UNREACHABLE_REMEDY)
     if code == 413:
         return ClientError(problem, "Send a smaller image, or fewer at a time.")
     if code == 429:

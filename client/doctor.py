@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import importlib.metadata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -37,6 +36,10 @@ class QuotaNeed:
     """Empty for a quota of the whole project."""
     metric: str
     needed: float
+
+
+ANY_GPU = QuotaNeed(region="", metric="GPUS_ALL_REGIONS", needed=1)
+"""Before the first deployment, what the stack needs is not in its outputs yet; new projects often have no GPU at all."""
 
 
 def examine(stack: str | None) -> list[Check]:
@@ -97,15 +100,9 @@ def _apis(credentials: Credentials, project: str) -> Iterator[Check]:
     compute = GoogleApi(credentials, compute_root())
     monitoring = GoogleApi(credentials, monitoring_root())
     storage = GoogleApi(credentials, storage_root())
-    now = dt.datetime.now(dt.UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-    series: dict[str, str | int] = {
-        "filter": 'metric.type = "compute.googleapis.com/instance/uptime"',
-        "interval.endTime": now,
-        "pageSize": 1,
-    }
     questions: list[tuple[str, GoogleApi, str, dict[str, str | int]]] = [
         ("Compute Engine API", compute, f"projects/{project}", {}),
-        ("Monitoring API", monitoring, f"v3/projects/{project}/timeSeries", series),
+        ("Monitoring API", monitoring, f"v3/projects/{project}/metricDescriptors", {"pageSize": 1}),
         ("Cloud Storage API", storage, "storage/v1/b", {"project": project, "maxResults": 1}),
     ]
     for name, api, path, parameters in questions:
@@ -118,9 +115,7 @@ def _apis(credentials: Credentials, project: str) -> Iterator[Check]:
 
 
 def _quotas(credentials: Credentials, project: str, outputs: StackOutputs | None) -> list[Check]:
-    if outputs is None:
-        return [Check(name="quotas", state="skipped", found="what is needed is in the outputs of a deployed stack")]
-    needs = quota_needs(outputs.quota_required)
+    needs = quota_needs(outputs.quota_required) if outputs else (ANY_GPU,)
     compute = GoogleApi(credentials, compute_root())
     try:
         limits = {"": Project.model_validate(compute.get(f"projects/{project}")).quotas}
@@ -147,7 +142,7 @@ def compare_quota(need: QuotaNeed, quotas: Iterable[Quota]) -> Check:
     quota = next((one for one in quotas if one.metric == need.metric), None)
     if quota is None:
         return Check(name=name, state="skipped", found="the API reports no such quota here")
-    found = f"limit {quota.limit:g}, in use {quota.usage:g}, the stack needs up to {need.needed:g}"
+    found = f"limit {quota.limit:g}, in use {quota.usage:g}, the stack needs at least {need.needed:g}"
     if quota.limit >= need.needed:
         return Check(name=name, state="ok", found=found)
     remedy = f"Ask for {need.needed:g} at {QUOTA_PAGE}, or lower `fleet.pools[].max`."

@@ -12,5 +12,9 @@ class ClientError(Exception):
         self.remedy = remedy
 
 
+class NotFoundError(ClientError):
+    """404: what was asked for is not there."""
+
+
 class UnavailableError(ClientError):
     """Nothing answered, or the answer was a passing one (5xx, 429): the same question may work in a moment."""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
+from client.errors import NotFoundError
 from client.google import Credentials, GoogleApi, compute_root, monitoring_root
 from client.outputs import BackendServiceName, GroupName, StackOutputs
 from client.resources import (
@@ -131,7 +132,10 @@ class Fleet:
         return Autoscaler.model_validate(self._compute.get(path))
 
     def gpu_points(self, now: dt.datetime) -> dict[str, MetricPoint]:
-        """The newest point of the GPU metric by the VM's number, not older than METRIC_WINDOW_S."""
+        """The newest point of the GPU metric by the VM's number, not older than METRIC_WINDOW_S.
+
+        Empty too while Monitoring does not know the metric: it learns of one with the first point, and answers 404 before.
+        """
         start = now - dt.timedelta(seconds=METRIC_WINDOW_S)
         series = self._monitoring.get_pages(
             f"v3/projects/{self._backend_service.project}/timeSeries",
@@ -144,9 +148,12 @@ class Fleet:
             },
         )
         newest: dict[str, list[Point]] = defaultdict(list)
-        for one in map(TimeSeries.model_validate, series):
-            if one.points:
-                newest[one.resource.labels.get("instance_id", "")].append(one.points[0])
+        try:
+            for one in map(TimeSeries.model_validate, series):
+                if one.points:
+                    newest[one.resource.labels.get("instance_id", "")].append(one.points[0])
+        except NotFoundError:
+            return {}
         return {vm: _mean_point(points, now) for vm, points in newest.items()}
 
     def startup_script_line(self, project: str, zone: str, vm: str) -> str:

@@ -11,7 +11,7 @@ import google.auth.exceptions
 import google.auth.transport.requests
 import requests
 
-from client.errors import ClientError, UnavailableError
+from client.errors import ClientError, NotFoundError, UnavailableError
 
 SCOPES: Final = ("https://www.googleapis.com/auth/cloud-platform",)
 REQUEST_TIMEOUT_S: Final = 30.0
@@ -77,7 +77,7 @@ class GoogleApi:
         """GET `path` below the root.
 
         Raises:
-            UnavailableError: no answer, 429 or 5xx. ClientError: any other refusal.
+            UnavailableError: no answer, 429 or 5xx. NotFoundError: 404. ClientError: any other refusal.
         """
         return self._call("GET", path, parameters, None)
 
@@ -143,10 +143,12 @@ def _refusal(response: requests.Response, url: str) -> ClientError:
     problem = f"{url} answered {response.status_code}: {message}"
     if response.status_code == 429 or response.status_code >= 500:
         return UnavailableError(problem, "Try again in a moment.")
+    if response.status_code == 404:
+        remedy = "Compare with `pulumi stack output`; `pulumi refresh` finds what was deleted behind the stack's back."
+        return NotFoundError(problem, remedy)
     remedies = {
         401: LOGIN,
         403: "Ask for roles/compute.viewer and roles/monitoring.viewer on the project.",
-        404: "Compare with `pulumi stack output`; `pulumi refresh` finds what was deleted behind the stack's back.",
     }
     remedy = remedies.get(response.status_code, "Update the client to the program's version, or report it.")
     if disabled := disabled_api(error):

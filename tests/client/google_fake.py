@@ -118,6 +118,7 @@ class GoogleFake:
                 web.get(f"{compute}projects/{PROJECT}", self._project),
                 web.get(f"{compute}projects/{PROJECT}/regions/{REGION}", self._region),
                 web.get(f"/v3/projects/{PROJECT}/timeSeries", self._time_series),
+                web.get(f"/v3/projects/{PROJECT}/metricDescriptors", self._descriptors),
                 web.get("/storage/v1/b", self._buckets),
             ]
         )
@@ -197,6 +198,10 @@ class GoogleFake:
         ]
         page = self._page(request, "timeSeries", series) if series else {}
         return _answer("monitoring.v3", "ListTimeSeriesResponse", page)
+
+    async def _descriptors(self, _: web.Request) -> web.Response:
+        descriptors = [{"type": METRIC, "metricKind": "GAUGE", "valueType": "DOUBLE"}]
+        return _answer("monitoring.v3", "ListMetricDescriptorsResponse", {"metricDescriptors": descriptors})
 
     async def _buckets(self, request: web.Request) -> web.Response:
         assert request.query["project"] == PROJECT

@@ -41,7 +41,7 @@ def test_quota_below_what_the_stack_needs_fails_with_both_numbers(run: Run, goog
     outcome = run("doctor")
     assert outcome.code == 1
     (line,) = (line for line in outcome.out.splitlines() if "failed" in line)
-    assert "GPUS_ALL_REGIONS in all regions  limit 23, in use 8, the stack needs up to 24" in line
+    assert "GPUS_ALL_REGIONS in all regions  limit 23, in use 8, the stack needs at least 24" in line
     assert "Ask for 24" in line
 
 
@@ -76,8 +76,18 @@ def test_before_the_first_deployment_everything_else_is_still_checked(run: Run, 
     (pulumi / "outputs.json").write_text("{}")
     outcome = run("doctor", "--json")
     found = states(outcome.out)
-    assert (found["stack outputs"], found["Compute Engine API"], found["quotas"]) == ("skipped", "ok", "skipped")
+    assert (found["stack outputs"], found["Compute Engine API"]) == ("skipped", "ok")
+    assert found["quota GPUS_ALL_REGIONS in all regions"] == "ok"
     assert outcome.code == 0
+
+
+def test_project_without_any_gpu_is_told_before_the_first_deployment(
+    run: Run, google: GoogleFake, pulumi: Path
+) -> None:
+    (pulumi / "outputs.json").write_text("{}")
+    google.quotas["GPUS_ALL_REGIONS"] = 0
+    outcome = run("doctor", "--json")
+    assert (states(outcome.out)["quota GPUS_ALL_REGIONS in all regions"], outcome.code) == ("failed", 1)
 
 
 @pytest.mark.usefixtures("google")

@@ -46,6 +46,14 @@ def test_vm_without_metric_or_probe_shows_a_dash(run: Run, google: GoogleFake) -
     assert {(vm["health"], vm["gpuUtilisationPercent"]) for vm in group["vms"]} == {(None, None)}
 
 
+def test_metric_that_monitoring_does_not_know_yet_is_no_failure(run: Run, google: GoogleFake) -> None:
+    google.refuse("timeSeries", 404, "Cannot find metric(s) that match type")
+    outcome = run("status", "--json")
+    assert outcome.code == 0
+    (group,) = json.loads(outcome.out)["groups"]
+    assert [vm["gpuUtilisationPercent"] for vm in group["vms"]] == [None, None]
+
+
 def test_several_series_of_one_vm_are_shown_as_their_mean(run: Run, google: GoogleFake) -> None:
     google.gpu = [("111", 0.0), ("111", 100.0), ("111", 20.0), ("111", 40.0)]
     (group,) = json.loads(run("status", "--json").out)["groups"]
