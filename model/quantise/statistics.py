@@ -14,6 +14,8 @@ from model.graph import FloatArray, session
 
 HALF_BINS: Final = 2048
 """Histogram bins on either side of zero."""
+_SMALLEST_EXTENT: Final = 1e-30
+"""A tensor with smaller values is as good as zero, and its bins' width is no normal float32."""
 
 Batches = Callable[[], Iterable[FloatArray]]
 """Gives the calibration set anew each time it is called, batch by batch, as the graph's input."""
@@ -54,7 +56,7 @@ class Histogram:
 
 def count(values: npt.NDArray[Any], extent: float) -> npt.NDArray[np.int64]:
     """Counts in 2 x HALF_BINS bins over [-extent, extent]; what lies outside is counted in the outermost bins."""
-    if extent == 0:
+    if extent < _SMALLEST_EXTENT:
         counts = np.zeros(2 * HALF_BINS, np.int64)
         counts[HALF_BINS] = values.size
         return counts
