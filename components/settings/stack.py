@@ -139,18 +139,14 @@ def _name_problems(names: Names) -> Iterator[Problem]:
 
 
 def _image_without_internet(known: Known) -> Iterator[Problem]:
-    image, nat = known.get((FleetSettings, "image")), known.get((NetworkSettings, "nat"))
-    existing: ExistingNetwork | None = known.get((NetworkSettings, "existing"))
-    if image and is_stock(image) and nat is False and not (existing and existing.has_nat):
-        remedy = (
-            "bake an image (`make image ROLE=serving`), or set network.nat to true: a stock image fetches its container"
-        )
-        yield Problem(
-            _path((NAMESPACE, "fleet", "image")),
-            shown(image),
-            f"{EXACT_IMAGE} of your own where network.nat is false",
-            remedy,
-        )
+    needed = ((FleetSettings, "image"), (NetworkSettings, "nat"), (NetworkSettings, "existing"))
+    if not all(key in known for key in needed):
+        return
+    image, nat, existing = (known[key] for key in needed)
+    if is_stock(image) and not nat and not (existing and existing.has_nat):
+        path, allowed = _path((NAMESPACE, "fleet", "image")), f"{EXACT_IMAGE} of your own where network.nat is false"
+        remedy = "bake one (`make image ROLE=serving`), or set network.nat to true: a stock image fetches its container"
+        yield Problem(path, shown(image), allowed, remedy)
 
 
 def _healed_while_starting(known: Known) -> Iterator[Problem]:

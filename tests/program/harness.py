@@ -14,14 +14,16 @@ import runpy
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pulumi
 import yaml
 from google.protobuf import json_format
 from pulumi.runtime import mocks, rpc, settings
 from pulumi.runtime.stack import run_in_stack
+from typing_extensions import override
 
 from tests.program.cloud import computed
 
@@ -30,6 +32,7 @@ PROGRAM = "tensorrt-fleet"
 STACKS = ("dev", "small", "prod", "local")
 UNKNOWN = "<known after the up>"
 
+_LOGGER = logging.getLogger(__name__)
 _STACK_TYPE = "pulumi:pulumi:Stack"
 _TIMEOUT_S = 30
 Config = dict[str, Any]
@@ -91,15 +94,66 @@ def run_program(
 ) -> Graph:
     """Run the program of `repository` with a configuration and return what it registered.
 
-    Raises whatever the program raises.
+    Runs of this repository's own program are remembered: treat the graph as read-only. Raises what the program raises.
     """
+    if repository == REPOSITORY:
+        return _remembered(json.dumps(as_passed(config), sort_keys=True), stack, preview)
+    return _run(as_passed(config), stack=stack, preview=preview, repository=repository)
+
+
+@cache
+def _remembered(config: str, stack: str, preview: bool) -> Graph:
+    return _run(json.loads(config), stack=stack, preview=preview, repository=REPOSITORY)
+
+
+def _run(config: dict[str, str], *, stack: str, preview: bool, repository: Path) -> Graph:
     monitor = _Monitor(_Provider(preview=preview))
+
+    def program() -> None:
+        runpy.run_path(str(repository / "__main__.py"), run_name="__main__")
+
     with _fresh_runtime(config, stack=stack, preview=preview, monitor=monitor) as loop, contextlib.chdir(repository):
-        main = str(repository / "__main__.py")
-        run = run_in_stack(lambda: runpy.run_path(main, run_name="__main__") and None)
-        loop.run_until_complete(asyncio.wait_for(run, _TIMEOUT_S))
+        loop.run_until_complete(asyncio.wait_for(run_in_stack(program), _TIMEOUT_S))
     monitor.graph.resources.sort(key=lambda resource: resource.urn)
     return monitor.graph
+
+
+@contextlib.contextmanager
+def _fresh_runtime(
+    config: dict[str, str], *, stack: str, preview: bool, monitor: _Monitor
+) -> Iterator[asyncio.AbstractEventLoop]:
+    """Pulumi's process-wide state, made anew before and left empty after.
+
+    The order matters: with a loop that is set after the mocks, or with tasks of an older loop, the SDK waits for ever.
+    """
+    settings.reset_options()
+    settings.SETTINGS.outputs.clear()
+    pulumi.runtime.set_all_config(config)
+    warnings = _Warnings(monitor.graph.warnings)
+    _LOGGER.addHandler(warnings)
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    try:
+        mocks.set_mocks(
+            monitor.mocks,
+            project=PROGRAM,
+            stack=stack,
+            preview=preview,
+            monitor=monitor,
+            organization="organization",
+            logger=_LOGGER,
+        )
+        settings.set_root_resource(None)  # type: ignore[arg-type] # run_in_stack refuses to make a second one
+        monitor.graph.resources.clear()
+        yield loop
+    finally:
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+        asyncio.set_event_loop(None)
+        settings.reset_options()
+        _LOGGER.removeHandler(warnings)
 
 
 class _Provider(mocks.Mocks):
@@ -114,7 +168,7 @@ class _Provider(mocks.Mocks):
         id_, outputs = computed(args.typ, args.name, args.inputs)
         return id_, {**args.inputs, **outputs}
 
-    def call(self, args: mocks.MockCallArgs) -> dict[Any, Any]:
+    def call(self, args: mocks.MockCallArgs) -> NoReturn:
         raise AssertionError(f"the program asks the cloud in preview: {args.token}")
 
 
@@ -124,8 +178,6 @@ class _Monitor(mocks.MockMonitor):
     def __init__(self, provider: _Provider) -> None:
         super().__init__(provider)
         self.graph = Graph()
-        self.logger = logging.Logger("program")
-        self.logger.addHandler(_Warnings(self.graph.warnings))
         self._urns: set[str] = set()
         self._lock = threading.Lock()
 
@@ -134,6 +186,7 @@ class _Monitor(mocks.MockMonitor):
         qualified = type_ if parent_type == _STACK_TYPE else f"{parent_type}${type_}"
         return f"urn:pulumi:{settings.get_stack()}::{settings.get_project()}::{qualified}::{name}"
 
+    @override
     def RegisterResource(self, request: Any) -> Any:
         urn = self.make_urn(request.parent, request.type, request.name)
         if request.type != _STACK_TYPE:
@@ -142,12 +195,13 @@ class _Monitor(mocks.MockMonitor):
                     raise AssertionError(f"two resources have the URN {urn}")
                 self._urns.add(urn)
                 self.graph.resources.append(_recorded(urn, request))
-        return super().RegisterResource(request)
+        return super().RegisterResource(request)  # type: ignore[no-untyped-call]
 
+    @override
     def RegisterResourceOutputs(self, request: Any) -> Any:
         if request.urn.split("::")[2] == _STACK_TYPE:
             self.graph.outputs.update(_plain(json_format.MessageToDict(request.outputs)))
-        return super().RegisterResourceOutputs(request)
+        return super().RegisterResourceOutputs(request)  # type: ignore[no-untyped-call]
 
 
 class _Warnings(logging.Handler):
@@ -198,38 +252,3 @@ def _plain(value: Any) -> Any:
     if isinstance(value, float) and value.is_integer():
         return int(value)
     return value
-
-
-@contextlib.contextmanager
-def _fresh_runtime(
-    config: Mapping[str, Any], *, stack: str, preview: bool, monitor: _Monitor
-) -> Iterator[asyncio.AbstractEventLoop]:
-    """Pulumi's process-wide state, made anew before and left empty after.
-
-    The order matters: with a loop that is set after the mocks, or with tasks of an older loop, the SDK waits for ever.
-    """
-    settings.reset_options()
-    settings.SETTINGS.outputs.clear()
-    pulumi.runtime.set_all_config(as_passed(config))
-    loop = asyncio.new_event_loop()
-    asyncio.set_event_loop(loop)
-    try:
-        mocks.set_mocks(
-            monitor.mocks,
-            project=PROGRAM,
-            stack=stack,
-            preview=preview,
-            monitor=monitor,
-            organization="organization",
-            logger=monitor.logger,
-        )
-        settings.set_root_resource(None)  # type: ignore[arg-type] # run_in_stack refuses to make a second one
-        monitor.graph.resources.clear()
-        yield loop
-    finally:
-        for task in asyncio.all_tasks(loop):
-            task.cancel()
-        loop.run_until_complete(asyncio.sleep(0))
-        loop.close()
-        asyncio.set_event_loop(None)
-        settings.reset_options()

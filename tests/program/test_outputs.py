@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
+from tests.program.configs import dev, pool
 from tests.program.harness import STACKS, Config, run_program, stack_config
 
 INTERFACE: dict[str, type | tuple[type, ...]] = {
@@ -26,14 +25,6 @@ INTERFACE: dict[str, type | tuple[type, ...]] = {
     "quotaRequired": dict,
     "servingServiceAccount": str,
 }
-
-
-def dev(**objects: Any) -> Config:
-    """The dev stack with some of its objects' keys set."""
-    config = stack_config("dev")
-    for name, keys in objects.items():
-        config[f"tensorrt-fleet:{name}"] = {**config.get(f"tensorrt-fleet:{name}", {}), **keys}
-    return config
 
 
 @pytest.mark.parametrize(
@@ -75,13 +66,9 @@ def test_endpoint_is_the_certificates_first_domain_with_https() -> None:
 
 
 def test_lists_are_in_pool_order() -> None:
-    pools = [
-        {"region": region, "zones": [f"{region}-b", f"{region}-c"], "min": 1, "max": 2}
-        for region in ("us-west2", "europe-west1", "us-central1")
-    ]
-    outputs = run_program(dev(fleet={"pools": pools})).outputs
-
     order = ["us-west2", "europe-west1", "us-central1"]
+    outputs = run_program(dev(fleet={"pools": [pool(region, "bc") for region in order]})).outputs
+
     for name in ("instanceGroups", "instanceTemplates"):
         assert len(outputs[name]) == 3
         assert all(region in link for region, link in zip(order, outputs[name], strict=True)), name
