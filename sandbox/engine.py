@@ -19,9 +19,10 @@ from sandbox.network.addresses import Addresses
 from sandbox.operator import clean_environment, variables
 from sandbox.provider.cloud import NoBuckets
 from sandbox.provider.server import ProviderServer
+from sandbox.recovery import of_stack, read_checkpoint, remove, stacks_folder, unowned
 from sandbox.settings import SandboxSettings
 from sandbox.stacks import StackConfig, write_copy
-from sandbox.store import RESOURCE, Store
+from sandbox.store import Store
 from tools import pulumi_cli
 
 Operation = Literal["preview", "up", "refresh", "destroy"]
@@ -86,12 +87,12 @@ class Engine:
     async def _select(self, config: StackConfig) -> None:
         """Make the stack if there is none; among the copies, for `init` writes beside the Pulumi.yaml that it finds."""
         self.folder.backend.mkdir(parents=True, exist_ok=True)
-        if any(self._checkpoint(config).glob(f"{config.stack}.json*")):
+        if self._checkpoint(config).exists():
             return
         await self._captured(["-C", str(self.folder.config), "stack", "init", config.stack, "--no-select"])
 
     def _checkpoint(self, config: StackConfig) -> Path:
-        return self.folder.backend / ".pulumi" / "stacks" / config.project
+        return stacks_folder(self.folder.backend, config.project) / f"{config.stack}.json"
 
     async def _recover(self, config: StackConfig) -> None:
         """Take over from a run that was killed: its lock, and resources that it was creating when it died."""
@@ -99,23 +100,21 @@ class Engine:
         if locks.is_dir() and any(locks.iterdir()):
             say(f"sandbox: an earlier run on {config.stack} was killed; taking over its lock")
             await self._captured(["cancel", "--yes", "--stack", config.stack])
-        exported = json.loads(await self._captured(["stack", "export", "--stack", config.stack]))
-        pending = exported.get("deployment", {}).get("pending_operations") or []
-        if not pending:
-            return
-        creating = {one["resource"]["urn"] for one in pending if one["type"] == "creating"}
-        made = self._made(creating)
-        say(f"sandbox: {len(pending)} operations were under way when it died; resources kept: {len(made)}")
-        imports = [f"--import-pending-creates={urn},{identifier}" for urn, identifier in made.items()]
-        command = ["refresh", "--yes", "--skip-preview", "--stack", config.stack, "--config-file", str(config.file)]
-        await self._captured([*command, "--clear-pending-creates", *imports])
-
-    def _made(self, urns: set[str]) -> dict[str, str]:
+        pending = read_checkpoint(self._checkpoint(config)).pending
         store = Store(self.folder.store)
         try:
-            return {record["urn"]: name for name, record in store.items(RESOURCE) if record["urn"] in urns}
+            leftovers = of_stack(unowned(store, self.folder.backend), config.project, config.stack)
         finally:
             store.close()
+        if leftovers:
+            say(
+                f"sandbox: an earlier run on {config.stack} was killed; removing {len(leftovers)} resources that it made"
+            )
+            await remove(leftovers, self.provider_port)
+        if pending:
+            # The flag asks for a refresh, and a refresh is what the operations that were under way need.
+            command = ["refresh", "--yes", "--skip-preview", "--clear-pending-creates"]
+            await self._captured([*command, "--stack", config.stack, "--config-file", str(config.file)])
 
     async def _pulumi(self, arguments: Sequence[str]) -> int:
         process = await asyncio.create_subprocess_exec(

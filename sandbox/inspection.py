@@ -12,6 +12,7 @@ from sandbox.compute.records import group_records, instances
 from sandbox.folder import SandboxError, StateFolder
 from sandbox.machine.instance import Instance
 from sandbox.machine.scratch import Scratch
+from sandbox.recovery import unowned
 from sandbox.store import RESOURCE, Store
 
 _POLL_S: Final = 0.5
@@ -35,9 +36,11 @@ def overview(folder: StateFolder) -> str:
             lines.append(
                 f"{identifier}: {len(group.members)} of {group.target_size} VMs, {state}  {group.error}".rstrip()
             )
+        stray = unowned(store, folder.backend)
         rows = [_row(vm) for vm in instances(store)]
     finally:
         store.close()
+    lines += [f"unowned (a killed run made it, no stack knows it): {one.identifier}" for one in stray]
     if rows:
         lines += _table(("VM", "ZONE", "STATUS", "ADDRESS", "MACHINE TYPE", "GPUS", "LAST ERROR"), rows)
     return "\n".join(lines)

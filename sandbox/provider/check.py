@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import difflib
-import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -81,31 +80,6 @@ def without_marks(value: Value) -> Value:
     if isinstance(value, list):
         return [without_marks(inner) for inner in value]
     return value
-
-
-def marked(resource_type: ResourceType, inputs: Json, logical: str) -> Json:
-    """Inputs of an existing resource with the marks that `with_defaults` would have left, so that an import stays."""
-    found = _marked(resource_type.properties, inputs)
-    generated = re.compile(rf"{re.escape(logical)}-[0-9a-f]{{{NAME_SUFFIX_DIGITS}}}")
-    names = [
-        key
-        for key, prop in resource_type.properties.items()
-        if prop.autoname and generated.fullmatch(str(inputs.get(key)))
-    ]
-    return found | {DEFAULTS: sorted([*found[DEFAULTS], *names])}
-
-
-def _marked(properties: Mapping[str, Property], inputs: Json) -> Json:
-    found: Json = {}
-    for key, value in inputs.items():
-        prop = properties[key]
-        if isinstance(value, list) and prop.is_block:
-            found[key] = [_marked(prop.properties, element) for element in value]
-        elif isinstance(value, dict) and prop.shape == "object":
-            found[key] = _marked(prop.properties, value)
-        else:
-            found[key] = value
-    return found | {DEFAULTS: sorted(key for key in inputs if inputs[key] == properties[key].default)}
 
 
 def _named_otherwise(key: str, inputs: Json) -> bool:

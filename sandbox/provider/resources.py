@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator, Mapping
 from typing import Final
 
-from sandbox.provider.check import Failure, Naming, failures_of, marked, with_defaults, without_marks
+from sandbox.provider.check import Failure, Naming, failures_of, with_defaults, without_marks
 from sandbox.provider.cloud import Cloud, ProviderConfig
 from sandbox.provider.diff import PropertyChange, changes, name_requires_delete_first
 from sandbox.provider.errors import in_use, not_found
@@ -77,7 +77,7 @@ class Resources:
         declared = without_marks(inputs)
         plan = Plan(identifier=kind.identifier(declared, config), inputs=declared, config=config)
         existing = self._cloud.store.get(RESOURCE, plan.identifier)
-        if existing is not None:
+        if existing is not None and not kind.overwrites:
             raise kind.already_exists(plan.identifier)
         self._require_references(kind, plan)
         kind.refuse(plan, self._cloud)
@@ -87,18 +87,17 @@ class Resources:
         self._cloud.store.event(plan.identifier, "created")
         return plan.identifier, kind.live(plan.identifier, state, self._cloud)
 
-    def read(self, token: str, identifier: str, inputs: Json, logical: str) -> tuple[Json, Json] | None:
+    def read(self, token: str, identifier: str, inputs: Json) -> tuple[Json, Json] | None:
         """Live state and the inputs that would declare it; None if the resource is gone.
 
-        `inputs` says which inputs the program gives; without any (an import) all that were declared are returned, those
-        that the provider filled in for the resource `logical` marked so.
+        `inputs` says which inputs the program gives; without any (an import) all that were declared are returned.
         """
         kind, resource_type = _known(token)
         record = self._record(token, identifier)
         if record is None or not kind.exists(identifier, record["state"], self._cloud):
             return None
         state = kind.live(identifier, record["state"], self._cloud)
-        wanted = inputs or marked(resource_type, record["inputs"], logical)
+        wanted = inputs or record["inputs"]
         return state, _projected(resource_type.properties, wanted, state)
 
     async def update(

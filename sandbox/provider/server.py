@@ -198,7 +198,7 @@ class Provider(provider_pb2_grpc.ResourceProviderServicer):
         """Live state; an empty id if the resource is gone."""
         found = await self._answered(
             context,
-            lambda: self._resources.read(request.type, request.id, decode(request.inputs), request.name),
+            lambda: self._resources.read(request.type, request.id, decode(request.inputs)),
         )
         if found is None:
             return provider_pb2.ReadResponse()

@@ -51,6 +51,8 @@ class Kind:
     references: ClassVar[tuple[Reference, ...]] = ()
     filled: ClassVar[Json] = {}
     """Values of optional inputs that the API fills in; they are state, never inputs."""
+    overwrites: ClassVar[bool] = False
+    """The API takes a second creation under the same id as a change of the first."""
     known_in_preview: ClassVar[frozenset[str]] = frozenset()
     """Outputs that the provider already computes in a plan."""
 

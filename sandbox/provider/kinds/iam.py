@@ -73,6 +73,8 @@ class Account(Kind):
 class Member(Kind):
     """One role for one member on something."""
 
+    overwrites = True
+
     def failures(self, inputs: Json) -> Iterator[Failure]:
         """The member's and the role's form."""
         if known(inputs, "member") and not _MEMBER.fullmatch(inputs["member"]):
@@ -112,6 +114,8 @@ class ProjectMember(Member):
 
 class Service(Kind):
     """An enabled API. Everything modelled answers whether or not its API is declared."""
+
+    overwrites = True
 
     pulumi_type = "gcp:projects/service:Service"
     noun = "service"

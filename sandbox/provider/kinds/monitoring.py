@@ -15,6 +15,8 @@ from sandbox.provider.wire import Json
 class MetricDescriptor(Kind):
     """A custom metric's description."""
 
+    overwrites = True
+
     pulumi_type = "gcp:monitoring/metricDescriptor:MetricDescriptor"
     noun = "metric_descriptor"
 

@@ -98,6 +98,8 @@ class Bucket(Kind):
 class BucketObject(Kind):
     """An object that the program writes."""
 
+    overwrites = True
+
     pulumi_type = "gcp:storage/bucketObject:BucketObject"
     noun = "object"
     filled: ClassVar[Json] = {"storageClass": "STANDARD"}
@@ -151,6 +153,7 @@ class BucketMember(Member):
 
     pulumi_type = "gcp:storage/bucketIAMMember:BucketIAMMember"
     noun = "iam_member"
+
     def identifier(self, inputs: Json, config: ProviderConfig) -> str:
         """`b/<bucket>/<role>/<member>`."""
         return f"b/{inputs['bucket'].removeprefix('b/')}/{inputs['role']}/{inputs['member']}"

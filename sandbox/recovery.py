@@ -1,0 +1,94 @@
+"""Taking over from a run of the engine that was killed.
+
+The engine writes down what it is about to create, and what it has created, a moment late; a run that is killed in
+between leaves resources that no stack knows. The cloud would keep them, and a person would find them. Here the next run
+on the same stack removes them first, by the provider's own rules, so that it converges.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+import grpc
+import grpc.aio
+from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc
+
+from sandbox.folder import SandboxError
+from sandbox.store import RESOURCE, Store
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What Pulumi's backend holds of one stack."""
+
+    owned: frozenset[str]
+    """Ids of its resources."""
+    pending: int
+    """Operations that were under way when it was last written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Leftover:
+    """A resource that was made and that no stack knows."""
+
+    identifier: str
+    type: str
+    urn: str
+
+
+def stacks_folder(backend: Path, project: str) -> Path:
+    """Where a file backend keeps the checkpoints of a project."""
+    return backend / ".pulumi" / "stacks" / project
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """A stack's checkpoint; an absent one is empty."""
+    latest: Mapping[str, Any] = {}
+    if path.exists():
+        latest = json.loads(path.read_text())["checkpoint"].get("latest") or {}
+    return Checkpoint(
+        owned=frozenset(one["id"] for one in latest.get("resources") or () if "id" in one),
+        pending=len(latest.get("pending_operations") or ()),
+    )
+
+
+def unowned(store: Store, backend: Path) -> list[Leftover]:
+    """Every declared resource that is in no stack's checkpoint, in the order of creation."""
+    found = [
+        (record["created"], Leftover(identifier=name, type=record["type"], urn=record["urn"]))
+        for name, record in store.items(RESOURCE)
+    ]
+    owned: set[str] = set()
+    for path in (backend / ".pulumi" / "stacks").glob("*/*.json"):
+        owned |= read_checkpoint(path).owned
+    return [one for _, one in sorted(found, key=lambda pair: pair[0]) if one.identifier not in owned]
+
+
+def of_stack(leftovers: list[Leftover], project: str, stack: str) -> list[Leftover]:
+    """Those that a run on this stack made."""
+    return [one for one in leftovers if one.urn.startswith(f"urn:pulumi:{stack}::{project}::")]
+
+
+async def remove(leftovers: list[Leftover], provider_port: int) -> None:
+    """Delete them, the youngest first; raises SandboxError for those that may not go."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{provider_port}") as channel:
+        provider = cast("provider_pb2_grpc.ResourceProviderAsyncStub", provider_pb2_grpc.ResourceProviderStub(channel))
+        refusals: list[str] = []
+        for one in reversed(leftovers):
+            request = provider_pb2.DeleteRequest(
+                id=one.identifier, urn=one.urn, type=one.type, name=one.urn.rpartition("::")[2]
+            )
+            try:
+                await provider.Delete(request)
+            except grpc.aio.AioRpcError as error:
+                refusals.append(f"  {error.details()}")
+    if refusals:
+        raise SandboxError(
+            "an earlier run was killed, and what it made cannot be removed:\n"
+            + "\n".join(refusals)
+            + "\nEnd the sandbox with `python -m sandbox down`."
+        )
