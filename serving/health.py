@@ -180,8 +180,8 @@ class StatusFile:
     def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
         self._path = path
         self._clock = clock
-        self._cached: Status | None = None
-        self._read_at = float("-inf")
+        self._known: Status | None = None
+        self._version: tuple[int, int] | None = None
 
     def write(self, status: Status) -> None:
         """Replace the status."""
@@ -189,19 +189,19 @@ class StatusFile:
         fresh.write_text(json.dumps(asdict(status)))
         fresh.replace(self._path)
 
-    def read(self, max_age_s: float = 0.1) -> Status:
-        """The status, from memory if read less than `max_age_s` ago; a stale one is not serving nor, later, live."""
+    def read(self) -> Status:
+        """The status as it was last written; a stale one is not serving nor, later, live."""
         now = self._clock()
-        if now - self._read_at > max_age_s or self._cached is None:
-            self._cached, self._read_at = self._load(now), now
-        return _aged(self._cached, now)
-
-    def _load(self, now: float) -> Status:
         try:
-            fields = json.loads(self._path.read_text())
-            return Status(**fields | {"gpus": tuple(fields["gpus"])})
-        except (OSError, ValueError, TypeError, KeyError):
+            found = self._path.stat()
+            version = (found.st_ino, found.st_mtime_ns)
+            # Asking for the file's date costs microseconds, so every request can, and no two processes disagree.
+            if self._known is None or version != self._version:
+                fields = json.loads(self._path.read_text())
+                self._known, self._version = Status(**fields | {"gpus": tuple(fields["gpus"])}), version
+        except FileNotFoundError:
             return Status(at=now, serving=False, live=True, state="START", reason="starting", draining=False)
+        return _aged(self._known, now)
 
 
 def _aged(status: Status, now: float) -> Status:

@@ -49,7 +49,7 @@ class Child:
         on_start: Callable[[int], None] | None = None,
         on_end: Callable[[int], None] | None = None,
     ) -> None:
-        """Prepare; `on_line` takes each line of stderr, `on_start` and `on_end` the process id."""
+        """Prepare; `on_line` takes each line of stdout and stderr, `on_start` and `on_end` the process id."""
         self.name = name
         self.failures = 0
         self._argv = argv
@@ -125,6 +125,7 @@ class Child:
                 env=self._environment,
                 pass_fds=self._pass_fds,
                 stdin=asyncio.subprocess.DEVNULL,
+                stdout=writer,
                 stderr=writer,
                 # Ctrl-C in a terminal is for the supervisor alone, which ends the others in their order.
                 start_new_session=True,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
@@ -19,6 +20,8 @@ from serving.tensors import TYPES, Array, from_raw, to_raw, wire_type
 Message: TypeAlias = Any
 """A protobuf message, or a method that takes one: their classes are made at run time."""
 
+SILENT: Final = "Triton does not answer"
+_NO_CONNECTION: Final = re.compile("failed to connect|Socket closed|Connection (reset|refused)|recvmsg|Broken pipe")
 _UNLIMITED: Final = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
 _RECONNECT: Final = (
     # A restarted Triton is found within half a second: gRPC's own back-off grows to two minutes.
@@ -118,7 +121,9 @@ class Triton:
         try:
             return await method(request, timeout=timeout_s)
         except grpc.aio.AioRpcError as error:
-            raise InferError(error.code(), error.details() or "") from error
+            detail = error.details() or ""
+            # What gRPC says of a connection holds addresses, which are nobody's business but ours.
+            raise InferError(error.code(), SILENT if _NO_CONNECTION.search(detail) else detail) from error
 
 
 def sample(graph: Graph, batch: int) -> dict[str, Array]:
