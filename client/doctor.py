@@ -39,7 +39,7 @@ class QuotaNeed:
 
 
 ANY_GPU = QuotaNeed(region="", metric="GPUS_ALL_REGIONS", needed=1)
-"""Before the first deployment, what the stack needs is not in its outputs yet; new projects often have no GPU at all."""
+"""What can be asked before the first deployment: new projects often have no GPU at all."""
 
 
 def examine(stack: str | None) -> list[Check]:

@@ -134,7 +134,7 @@ class Fleet:
     def gpu_points(self, now: dt.datetime) -> dict[str, MetricPoint]:
         """The newest point of the GPU metric by the VM's number, not older than METRIC_WINDOW_S.
 
-        Empty too while Monitoring does not know the metric: it learns of one with the first point, and answers 404 before.
+        Empty too while Monitoring does not know the metric, which it answers with 404.
         """
         start = now - dt.timedelta(seconds=METRIC_WINDOW_S)
         series = self._monitoring.get_pages(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import shutil
 import subprocess
@@ -82,17 +83,37 @@ def _parse(pattern: re.Pattern[str], output: str, link: str) -> tuple[str, ...]:
 
 
 def raw_outputs(stack: str | None) -> dict[str, Any]:
-    """All outputs of a stack (the selected one where `stack` is None), as `pulumi stack output --json` gives them.
+    """All outputs of a stack (see `chosen_stack` where it is None), as `pulumi stack output --json` gives them.
 
     Raises:
         NotDeployedError: nothing has been deployed. ClientError: the CLI is missing, or there is no such stack.
     """
-    outputs: dict[str, Any] = json.loads(pulumi("stack", "output", "--json", stack=stack))
+    name = chosen_stack(stack)
+    outputs: dict[str, Any] = json.loads(pulumi("stack", "output", "--json", stack=name))
     if not outputs:
         raise NotDeployedError(
-            f"{_called(stack)} has no outputs: it is not deployed", "Deploy it first: `pulumi up --stack NAME`."
+            f"stack {name!r} has no outputs: it is not deployed", f"Deploy it first: `pulumi up --stack {name}`."
         )
     return outputs
+
+
+def chosen_stack(stack: str | None) -> str:
+    """The stack that is meant: the named one, else PULUMI_STACK's, else the selected one, else the only deployed one.
+
+    Raises:
+        ClientError: it is none or several, or the CLI failed.
+    """
+    named = stack or os.environ.get("PULUMI_STACK")
+    if named:
+        return named
+    known: list[dict[str, Any]] = json.loads(pulumi("stack", "ls", "--json"))
+    selected = [str(one["name"]) for one in known if one.get("current")]
+    deployed = [str(one["name"]) for one in known if one.get("resourceCount")]
+    for names in (selected, deployed):
+        if len(names) == 1:
+            return names[0]
+    names = ", ".join(str(one["name"]) for one in known) or "none"
+    raise ClientError("no stack is selected", f"Name one with --stack; the backend has: {names}.")
 
 
 def read_outputs(stack: str | None) -> StackOutputs:
@@ -106,7 +127,7 @@ def read_outputs(stack: str | None) -> StackOutputs:
     except ValidationError as error:
         names = ", ".join(sorted({f"`{problem['loc'][0]}`" for problem in error.errors()}))
         raise ClientError(
-            f"{_called(stack)} lacks outputs that the client needs, or has them in another form: {names}",
+            f"the stack lacks outputs that the client needs, or has them in another form: {names}",
             "Run `pulumi up` to its end with the program of this folder.",
         ) from error
 
@@ -136,10 +157,6 @@ def pulumi(*arguments: str, stack: str | None = None, timeout_s: float = 120.0) 
         reason = lines[-1].removeprefix("error: ") if lines else f"exit code {result.returncode}"
         raise ClientError(
             f"`pulumi {' '.join(arguments)}` failed: {reason}",
-            "Log in to the stack's backend (`pulumi login`), and name the stack with --stack or `pulumi stack select`.",
+            "Name a stack that `pulumi stack ls` shows, or log in to its backend: `pulumi login`.",
         )
     return result.stdout
-
-
-def _called(stack: str | None) -> str:
-    return f"stack {stack!r}" if stack else "the selected stack"

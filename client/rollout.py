@@ -7,9 +7,13 @@ alike.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Final
 
 from client.fleet import FleetState, GroupState
 from client.resources import ManagedInstance
+
+LONGEST_REASON: Final = 160
+"""Characters of an annotation that are shown: it may hold the whole body of a probe's answer."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,9 +131,13 @@ def _instance_problem(group: GroupState, instance: ManagedInstance) -> tuple[str
 def health_reason(group: GroupState, instance: ManagedInstance) -> str:
     """What the APIs tell about why a VM is not healthy, or an empty string."""
     status = group.health_of(instance.vm)
-    said = [f"{key} {value}" for key, value in sorted(status.annotations.items())] if status else []
+    said = [f"{key}: {_short(value)}" for key, value in sorted(status.annotations.items())] if status else []
     states = {one.detailed_health_state for one in instance.instance_health} - {"HEALTHY", "UNKNOWN"}
     return "; ".join([*said, *(f"autohealing check {state}" for state in sorted(states))])
+
+
+def _short(text: str) -> str:
+    return text if len(text) <= LONGEST_REASON else f"{text[: LONGEST_REASON - 3]}..."
 
 
 def _health_state(group: GroupState, instance: ManagedInstance) -> str:

@@ -64,11 +64,12 @@ def google(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, service_account_key:
 
 @pytest.fixture
 def pulumi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A Pulumi CLI that answers from this folder: `outputs.json`, `version`, `error`; its calls are in `calls`."""
+    """A Pulumi CLI that answers from this folder: `outputs.json`, `stacks.json`, `version`, `error`; its calls are in `calls`."""
     folder = tmp_path / "pulumi"
     folder.mkdir()
     (folder / "outputs.json").write_text(json.dumps(default_outputs()))
     (folder / "version").write_text("v3.259.0\n")
+    (folder / "stacks.json").write_text(json.dumps([{"name": "blue", "current": True, "resourceCount": 49}]))
     cli = folder / "pulumi"
     cli.write_text(
         f"#!{sys.executable}\n"
@@ -78,12 +79,14 @@ def pulumi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         "if (folder / 'error').exists(): sys.exit((folder / 'error').read_text())\n"
         "command = ' '.join(sys.argv[1:3])\n"
         "if command == 'stack output': print((folder / 'outputs.json').read_text())\n"
+        "elif command == 'stack ls': print((folder / 'stacks.json').read_text())\n"
         "elif command == 'config get': print('my-project')\n"
         "elif sys.argv[1] == 'version': print((folder / 'version').read_text(), end='')\n"
         "else: sys.exit('error: unknown command ' + command)\n"
     )
     cli.chmod(cli.stat().st_mode | stat.S_IXUSR)
     monkeypatch.setenv("PATH", str(folder), prepend=":")
+    monkeypatch.delenv("PULUMI_STACK", raising=False)
     return folder
 
 

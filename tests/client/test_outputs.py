@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from client.errors import ClientError
-from client.outputs import GroupName, StackOutputs, read_outputs
+from client.outputs import GroupName, StackOutputs, chosen_stack, read_outputs
 from tests.client.conftest import Run
 from tests.client.google_fake import default_outputs
 
@@ -43,6 +43,37 @@ def test_stack_that_is_not_deployed_to_its_end_says_so(pulumi: Path, outputs: ob
     with pytest.raises(ClientError) as caught:
         read_outputs("blue")
     assert expected in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("stacks", "variable", "expected"),
+    [
+        ([("blue", True, 9), ("red", False, 9)], None, "blue"),
+        ([("blue", False, 0), ("red", False, 9)], None, "red"),
+        ([("blue", True, 0), ("red", False, 9)], None, "blue"),
+        ([("blue", True, 9)], "red", "red"),
+    ],
+)
+def test_stack_is_the_named_the_selected_or_the_only_deployed_one(
+    pulumi: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    stacks: list[tuple[str, bool, int]],
+    variable: str | None,
+    expected: str,
+) -> None:
+    keys = ("name", "current", "resourceCount")
+    (pulumi / "stacks.json").write_text(json.dumps([dict(zip(keys, one, strict=True)) for one in stacks]))
+    if variable:
+        monkeypatch.setenv("PULUMI_STACK", variable)
+    assert chosen_stack(None) == expected
+    assert chosen_stack("green") == "green"
+
+
+def test_several_deployed_stacks_of_which_none_is_selected_are_named(run: Run, pulumi: Path) -> None:
+    stacks = [{"name": name, "current": False, "resourceCount": 9} for name in ("blue", "red")]
+    (pulumi / "stacks.json").write_text(json.dumps(stacks))
+    outcome = run("status")
+    assert outcome.err == "error: no stack is selected. Name one with --stack; the backend has: blue, red.\n"
 
 
 def test_address_of_another_kind_is_refused() -> None:

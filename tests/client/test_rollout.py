@@ -122,8 +122,11 @@ def test_vm_without_a_probe_or_with_a_bad_one_is_named() -> None:
     ]
     sick = health("vm-a", "UNHEALTHY", annotations={"reason": "canary failed on GPU 2"})
     assert missing(health=(sick, health("vm-b"))) == [
-        "vm-a (us-central1-a): UNHEALTHY for the load balancer: reason canary failed on GPU 2"
+        "vm-a (us-central1-a): UNHEALTHY for the load balancer: reason: canary failed on GPU 2"
     ]
+    (only,) = missing(health=(health("vm-a", "UNHEALTHY", annotations={"reason": "x" * 5000}), health("vm-b")))
+    assert only.endswith("xxx...")
+    assert len(only) < 300
 
 
 def test_autohealings_view_explains_an_unhealthy_vm() -> None:
