@@ -112,8 +112,8 @@ def chosen_stack(stack: str | None) -> str:
     for names in (selected, deployed):
         if len(names) == 1:
             return names[0]
-    names = ", ".join(str(one["name"]) for one in known) or "none"
-    raise ClientError("no stack is selected", f"Name one with --stack; the backend has: {names}.")
+    choices = ", ".join(str(one["name"]) for one in known) or "none"
+    raise ClientError("no stack is selected", f"Name one with --stack; the backend has: {choices}.")
 
 
 def read_outputs(stack: str | None) -> StackOutputs:

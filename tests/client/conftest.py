@@ -64,7 +64,7 @@ def google(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, service_account_key:
 
 @pytest.fixture
 def pulumi(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A Pulumi CLI that answers from this folder: `outputs.json`, `stacks.json`, `version`, `error`; its calls are in `calls`."""
+    """A Pulumi CLI that answers from the files of this folder, and notes its calls in `calls`."""
     folder = tmp_path / "pulumi"
     folder.mkdir()
     (folder / "outputs.json").write_text(json.dumps(default_outputs()))
