@@ -12,6 +12,8 @@ from components.settings.section import Refusal, Section, refuse
 _DOMAIN = re.compile(r"(?=.{4,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])")
 MAX_DOMAINS = 100
 """Google's limit for one managed certificate."""
+MIN_CAPACITY_SCALER = 0.1
+"""Least that Compute Engine takes beside 0 (discovery document compute.v1, Backend.capacityScaler)."""
 
 _POLICY = re.compile(r"projects/[a-z][a-z0-9.:-]*[a-z0-9]/global/securityPolicies/[a-z]([a-z0-9-]*[a-z0-9])?")
 
@@ -32,6 +34,14 @@ def _rate_in_rate_mode(rate: float | None, info: ValidationInfo) -> float | None
         remedy = "set it to the images a second that one VM serves (`make bench` measures it), or use mode UTILIZATION"
         raise refuse(Refusal(rate, "a number above 0 with mode RATE", remedy))
     return rate
+
+
+def _scaled_capacity(scaler: float) -> float:
+    if 0 < scaler < MIN_CAPACITY_SCALER:
+        raise refuse(
+            Refusal(scaler, f"0, or {MIN_CAPACITY_SCALER} to 1", "set it to 0 to drain the groups, or raise it")
+        )
+    return scaler
 
 
 def _security_policy(policy: str) -> str:
@@ -72,7 +82,7 @@ class LoadBalancerSettings(Section):
     max_rate_per_instance: Annotated[float | None, AfterValidator(_rate_in_rate_mode)] = Field(
         default=None, gt=0, description="requests a second at which one VM is full", examples=[400]
     )
-    capacity_scaler: float = Field(
+    capacity_scaler: Annotated[float, AfterValidator(_scaled_capacity)] = Field(
         default=1.0, ge=0, le=1, description="factor on a group's capacity; 0 drains it", examples=[1]
     )
     timeout_s: int = Field(default=30, ge=1, le=3600, description="seconds an answer may take", examples=[30])

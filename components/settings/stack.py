@@ -48,9 +48,11 @@ class ProviderSettings(Section):
     """`gcp:project` and `gcp:region`."""
 
     project: Annotated[str, AfterValidator(_project_id)] = Field(
-        description="id of the Google Cloud project", examples=["my-project"]
+        description="`pulumi config set gcp:project <id>`", examples=["my-project"]
     )
-    region: Annotated[str, AfterValidator(_region)] = Field(description="where buckets are", examples=["us-central1"])
+    region: Annotated[str, AfterValidator(_region)] = Field(
+        description="`pulumi config set gcp:region <region>`: where the buckets are", examples=["us-central1"]
+    )
 
 
 class Settings(Section):

@@ -201,6 +201,12 @@ BAD = {
         "above 0 with mode RATE",
         "make bench",
     ),
+    "hardly any capacity": (
+        dev(loadBalancer={"capacityScaler": 0.05}),
+        "tensorrt-fleet:loadBalancer.capacityScaler",
+        "0, or 0.1 to 1",
+        "drain",
+    ),
     "unknown mode": (
         dev(loadBalancer={"mode": "rate"}),
         "tensorrt-fleet:loadBalancer.mode",
