@@ -102,6 +102,7 @@ def parse(config: Mapping[str, str], *, program: str, stack: str) -> tuple[Names
     problems += _image_without_internet(known)
     problems += _healed_while_starting(known)
     problems += _regions_without_subnet(known)
+    problems += _only_group_drained(known)
     if problems or configuration is None:
         raise InvalidSettingsError(stack, problems)
     return names, configuration.program
@@ -168,3 +169,15 @@ def _regions_without_subnet(known: Known) -> Iterator[Problem]:
             path = _path((NAMESPACE, "network", "existing", "subnetworks", region))
             allowed = f"projects/<project>/regions/{region}/subnetworks/<name>"
             yield Problem(path, "nothing", allowed, "name the subnet that the pool of this region goes to")
+
+
+def _only_group_drained(known: Known) -> Iterator[Problem]:
+    pools: tuple[Pool, ...] = known.get((FleetSettings, "pools"), ())
+    if len(pools) == 1 and known.get((LoadBalancerSettings, "capacity_scaler")) == 0:
+        path, remedy = (
+            _path((NAMESPACE, "loadBalancer", "capacityScaler")),
+            "raise it, or pause the fleet: fleet.paused",
+        )
+        yield Problem(
+            path, "0", "0.1 to 1 with a single pool: Compute Engine does not drain a service's only group", remedy
+        )

@@ -19,7 +19,7 @@ from tests.program.strategies import GPU, spoilt_configs, valid_configs
 CONSEQUENCES = ("the artifact bucket's name", "tensorrt-fleet:fleet")
 """Where junk elsewhere may show: in names made of it, and in values that are wrong beside it."""
 
-many = settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+many = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 whole_program = settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 

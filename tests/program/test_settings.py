@@ -207,6 +207,12 @@ BAD = {
         "0, or 0.1 to 1",
         "drain",
     ),
+    "the only pool drained": (
+        dev(loadBalancer={"capacityScaler": 0}),
+        "tensorrt-fleet:loadBalancer.capacityScaler",
+        "0.1 to 1 with a single pool",
+        "fleet.paused",
+    ),
     "unknown mode": (
         dev(loadBalancer={"mode": "rate"}),
         "tensorrt-fleet:loadBalancer.mode",
