@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
 ARTIFACT = REPOSITORY / ".cache" / "artifact"
+PHOTOS = REPOSITORY / ".cache" / "photos"
 STACK = "local"
 REGISTRY = "gs://team-model-registry"
 """Stands for a bucket of the team's own, outside the stack."""
@@ -43,7 +45,8 @@ def step(number: int, title: str) -> Iterator[None]:
 def python(*arguments: str, capture: bool = False) -> subprocess.CompletedProcess[str]:
     """Run `python ARGUMENTS` in the repository; output goes to the terminal unless captured."""
     if not capture:
-        print(f"      $ python {' '.join(arguments)}", flush=True)
+        shown = " ".join(arguments).replace(f"{REPOSITORY}{os.sep}", "").replace(".venv/bin/python", "python")
+        print(f"      $ python {shown}", flush=True)
     result = subprocess.run(
         [sys.executable, *arguments],
         cwd=REPOSITORY,
@@ -62,13 +65,14 @@ def operator(*arguments: str, capture: bool = False) -> subprocess.CompletedProc
 
 
 def labelled_photos(count: int) -> list[tuple[Path, int]]:
-    """Photos that the package `foolbox` ships, with the ImageNet class that their file names tell."""
-    folder = Path(str(resources.files("foolbox"))) / "data"
+    """Copies of photos that the package `foolbox` ships, with the ImageNet class that their file names tell."""
+    PHOTOS.mkdir(parents=True, exist_ok=True)
     found = []
-    for path in sorted(folder.glob("imagenet_*.jpg")):
-        match = re.fullmatch(r"imagenet_\d+_(\d+)\.jpg", path.name)
+    for source in sorted(Path(str(resources.files("foolbox")), "data").glob("imagenet_*.jpg")):
+        match = re.fullmatch(r"imagenet_\d+_(\d+)\.jpg", source.name)
         if match:
-            found.append((path, int(match[1])))
+            shutil.copy(source, PHOTOS / source.name)
+            found.append((PHOTOS.relative_to(REPOSITORY) / source.name, int(match[1])))
     return found[:count]
 
 
