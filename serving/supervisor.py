@@ -64,7 +64,7 @@ async def supervise(settings: Settings) -> None:
     listener = _listen(settings.host, settings.port)
     for port in (contract.METRICS_PORT, contract.TRITON_GRPC_PORT, contract.TRITON_METRICS_PORT):
         _listen(settings.host, port).close()
-    vm = _Vm(settings, models, repository, listener)
+    vm = _Vm(settings, models, repository, listener, on_gpus=on_gpus)
     _log.info(
         "serving",
         extra={
@@ -81,7 +81,13 @@ class _Vm:
     """The parts of one VM and their life together."""
 
     def __init__(
-        self, settings: Settings, models: tuple[TritonModel, ...], repository: Path, listener: socket.socket
+        self,
+        settings: Settings,
+        models: tuple[TritonModel, ...],
+        repository: Path,
+        listener: socket.socket,
+        *,
+        on_gpus: bool,
     ) -> None:
         self._settings = settings
         self._models = models
@@ -94,7 +100,7 @@ class _Vm:
         )
         self._status_file = StatusFile(settings.status_file)
         self._exposition = Exposition(settings.metrics_folder, self._health)
-        self._triton = TritonServer(settings.host, repository, models, self._health, self._publish)
+        self._triton = TritonServer(settings.host, repository, models, self._health, self._publish, on_gpus=on_gpus)
         self._workers = [self._worker(index, gpu_indices) for index in range(settings.workers)]
         self._agent = (
             Child("agent", [sys.executable, "-m", "serving.agent", "--settings", settings.to_json()])
@@ -167,7 +173,8 @@ class _Vm:
     async def _canary(self, model: TritonModel) -> None:
         def after(health: ModelHealth) -> None:
             self._publish()
-            self._triton.mend(health)
+            if not self._stop.is_set():
+                self._triton.mend(health)
 
         await canary.keep_asking(
             self._triton.client,

@@ -30,8 +30,9 @@ _SEVERITY: Final = {"I": logging.INFO, "W": logging.WARNING, "E": logging.ERROR,
 _LOG_LINE: Final = re.compile(r"(?P<severity>[IWEF])\d{4} [\d:.]+ \d+ (?P<text>.*)")
 
 
-def arguments(host: str, repository: Path, memory_prefix: str) -> list[str]:
+def arguments(host: str, repository: Path, memory_prefix: str, *, on_gpus: bool) -> list[str]:
     """Command line of the server: gRPC and metrics on `host`, no HTTP, no model until it is told to load one."""
+    without_gpus = [] if on_gpus else ["--allow-gpu-metrics=false", "--pinned-memory-pool-byte-size=0"]
     return [
         "tritonserver",
         f"--model-repository={repository}",
@@ -45,6 +46,7 @@ def arguments(host: str, repository: Path, memory_prefix: str) -> list[str]:
         f"--metrics-port={contract.TRITON_METRICS_PORT}",
         "--exit-timeout-secs=5",
         f"--backend-config=python,shm-region-prefix-name={memory_prefix}",
+        *without_gpus,
     ]
 
 
@@ -52,7 +54,14 @@ class TritonServer:
     """The server process and its models. `health` is told what it is up to."""
 
     def __init__(
-        self, host: str, repository: Path, models: Sequence[TritonModel], health: VmHealth, changed: Callable[[], None]
+        self,
+        host: str,
+        repository: Path,
+        models: Sequence[TritonModel],
+        health: VmHealth,
+        changed: Callable[[], None],
+        *,
+        on_gpus: bool,
     ) -> None:
         """Prepare; `changed` is called after every change of `health` that others should learn at once."""
         self._models = models
@@ -62,7 +71,7 @@ class TritonServer:
         self._client = Triton(f"{host}:{contract.TRITON_GRPC_PORT}")
         self._child = Child(
             "triton",
-            arguments(host, repository, self._memory_prefix),
+            arguments(host, repository, self._memory_prefix, on_gpus=on_gpus),
             on_line=log_line,
             on_start=self._started,
             on_end=self._ended,

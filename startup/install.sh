@@ -54,7 +54,7 @@ install_toolkit() {
 
 build_image() {
     local role=$1 container=$2 lock=$3 image context
-    image=tensorrt-fleet-$role:$(sha256sum <(echo "$container") "$lock" | sha256sum | cut -c1-16)
+    image=tensorrt-fleet-$role:$(echo "$container" | cat - "$lock" | sha256sum | cut -c1-16)
     if ! docker image inspect "$image" >/dev/null 2>&1; then
         say "pulling $container"
         retry docker pull --quiet "$container"

@@ -171,6 +171,14 @@ def test_a_new_container_gets_an_image_of_its_own(machine: Machine) -> None:
     assert (machine.state / "images" / "serving").read_text() != first
 
 
+def test_the_image_is_named_by_container_and_lock_alone(machine: Machine) -> None:
+    machine.boot()
+    first = (machine.state / "images" / "serving").read_text()
+    machine.state = machine.state.with_name("elsewhere")
+    machine.run(str(REPOSITORY / "startup" / "install.sh"), "serving", CONTAINER)
+    assert (machine.state / "images" / "serving").read_text() == first
+
+
 def test_storage_that_refuses_at_first_is_asked_again(machine: Machine) -> None:
     machine.google.refusals = 3
     result = machine.boot()
