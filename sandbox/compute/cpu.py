@@ -8,7 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
-from sandbox.machine.processes import MACHINE_MARKER, STATE_MARKER, environment_of
+from sandbox.machine.markers import MACHINE_MARKER, STATE_MARKER
+from sandbox.machine.processes import environment_of
 
 _TICKS: Final = os.sysconf("SC_CLK_TCK")
 _FIRST_TIME_FIELD: Final = 11

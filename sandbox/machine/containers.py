@@ -7,11 +7,11 @@ process is the end of everything in the container: as on a real machine.
 from __future__ import annotations
 
 import asyncio
-import os
 import secrets
 import signal
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -22,7 +22,7 @@ from sandbox.machine.processes import ProcessId, marked
 CONTAINER_MARKER = "SANDBOX_CONTAINER"
 """Environment variable of everything in a container: its id."""
 SHUTDOWN_TIMEOUT_S = 15.0
-"""Docker's daemon gives containers this long when it stops (dockerd(8), --shutdown-timeout)."""
+"""Docker's daemon gives containers this long when it stops, unless daemon.json says otherwise (dockerd(8))."""
 
 
 class ContainerError(Exception):
@@ -92,7 +92,7 @@ class Containers:
         stop_timeout_s: float,
         output: tuple[int, int] | None,
     ) -> Container:
-        """Start a container; `output` are descriptors for its stdout and stderr, else a log file is kept.
+        """Start a container; `output` are its stdout and stderr, which stay the caller's, else a log file is kept.
 
         Raises ContainerError for a taken name and OSError for a command that cannot be executed.
         """
@@ -106,12 +106,12 @@ class Containers:
                     "name."
                 )
         log = None
-        if output is None:
-            self._logs.mkdir(parents=True, exist_ok=True)
-            log = self._logs / f"{identity}.log"
-            descriptor = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
-            output = (descriptor, descriptor)
-        try:
+        with ExitStack() as stack:
+            if output is None:
+                self._logs.mkdir(parents=True, exist_ok=True)
+                log = self._logs / f"{identity}.log"
+                descriptor = stack.enter_context(log.open("ab")).fileno()
+                output = (descriptor, descriptor)
             child = self._children.spawn(
                 command,
                 environment={**environment, **self._markers, CONTAINER_MARKER: identity},
@@ -119,9 +119,6 @@ class Containers:
                 stdout=output[0],
                 stderr=output[1],
             )
-        finally:
-            for descriptor in set(output):
-                os.close(descriptor)
         container = Container(
             id=identity,
             name=name,
@@ -156,10 +153,10 @@ class Containers:
             container.child.signal(signal.SIGKILL)
         await self.ended(container)
 
-    async def stop_all(self) -> None:
+    async def stop_all(self, shutdown_timeout_s: float) -> None:
         """What the daemon does when it stops or restarts."""
         running = [container for container in self._containers.values() if container.running]
-        await asyncio.gather(*(self.stop(container, SHUTDOWN_TIMEOUT_S) for container in running))
+        await asyncio.gather(*(self.stop(container, shutdown_timeout_s) for container in running))
 
     async def discard(self, container: Container, *, force: bool) -> None:
         """Remove it; a running one only by `force`. Raises ContainerError."""

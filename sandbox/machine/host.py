@@ -23,15 +23,9 @@ from sandbox.machine.entry import command_line
 from sandbox.machine.gpu import SimulatedGpus
 from sandbox.machine.init import SOFT_OFF
 from sandbox.machine.instance import Instance, Status
+from sandbox.machine.markers import MACHINE_MARKER, STATE_MARKER
 from sandbox.machine.metadata import MetadataServer
-from sandbox.machine.processes import (
-    MACHINE_MARKER,
-    STATE_MARKER,
-    ProcessId,
-    environment_of,
-    kill_marked,
-    marked,
-)
+from sandbox.machine.processes import ProcessId, environment_of, kill_marked, marked
 from sandbox.machine.record import MachineRecord
 from sandbox.machine.scratch import Scratch
 from sandbox.settings import API_PORT, METADATA_PORT, STORAGE_PORT, SandboxSettings

@@ -7,6 +7,7 @@ that the VM started is anybody else's child while it lives.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import socket
@@ -16,9 +17,10 @@ from contextlib import suppress
 from sandbox.machine import control
 from sandbox.machine.children import Children, adopt_orphans
 from sandbox.machine.console import Console
-from sandbox.machine.containers import Container, ContainerError, Containers
+from sandbox.machine.containers import SHUTDOWN_TIMEOUT_S, Container, ContainerError, Containers
 from sandbox.machine.entry import command_line
-from sandbox.machine.processes import MACHINE_MARKER, STATE_MARKER, ProcessId, marked
+from sandbox.machine.markers import MACHINE_MARKER, STATE_MARKER
+from sandbox.machine.processes import ProcessId, marked
 from sandbox.machine.scratch import Scratch
 from sandbox.machine.unit_settings import UnitSettings, UnitSettingsError, with_property
 from sandbox.machine.units import Host, Unit
@@ -87,7 +89,7 @@ class Init:
         ]
         if behind_docker:
             await asyncio.wait(behind_docker)
-        await asyncio.gather(self._containers.stop_all(), *stops.values())
+        await asyncio.gather(self._containers.stop_all(self._shutdown_timeout_s()), *stops.values())
 
     async def _run_shutdown_script(self) -> None:
         runner = self._script_runner("shutdown")
@@ -102,6 +104,14 @@ class Init:
             syslog_identifier="google_metadata_script_runner",
         )
         return Unit(self._host, f"google-{event}-scripts", [*command_line("script_runner"), event], settings)
+
+    def _shutdown_timeout_s(self) -> float:
+        """What the container daemon's configuration says, as it was when it is asked."""
+        try:
+            configured = json.loads(self._scratch.docker_configuration.read_text())
+        except FileNotFoundError:
+            return SHUTDOWN_TIMEOUT_S
+        return float(configured.get("shutdown-timeout", SHUTDOWN_TIMEOUT_S))
 
     def _rest(self) -> list[ProcessId]:
         return marked(self._markers)
@@ -180,7 +190,7 @@ class Init:
 
     async def _on_unit_stop(self, message: control.Message) -> control.Message:
         if message["name"] == DOCKER:
-            await self._containers.stop_all()
+            await self._containers.stop_all(self._shutdown_timeout_s())
             return {}
         unit = self._units.get(message["name"])
         if unit is None:
@@ -190,7 +200,7 @@ class Init:
 
     async def _on_unit_restart(self, message: control.Message) -> control.Message:
         if message["name"] == DOCKER:
-            await self._containers.stop_all()
+            await self._containers.stop_all(self._shutdown_timeout_s())
             return {}
         unit = self._units.get(message["name"])
         if unit is None:
@@ -242,6 +252,9 @@ class Init:
         except OSError as error:
             control.send(connection, {"cannot_execute": error.strerror or str(error)})
             return
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
         control.send(connection, {"id": container.id})
         if descriptors:
             signals = asyncio.create_task(self._forward_signals(connection, container))

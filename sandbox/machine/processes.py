@@ -14,11 +14,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-STATE_MARKER = "SANDBOX_STATE"
-"""Environment variable of everything that a sandbox starts: its state folder."""
-MACHINE_MARKER = "SANDBOX_MACHINE"
-"""Environment variable of everything that runs in a VM: the VM's key."""
-
 _PROC = Path("/proc")
 _START_TIME_FIELD = 19
 """Of /proc/<pid>/stat, counted behind the command's closing bracket (proc(5): field 22)."""

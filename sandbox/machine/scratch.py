@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from sandbox.machine.processes import MACHINE_MARKER, STATE_MARKER
+from sandbox.machine.markers import MACHINE_MARKER, STATE_MARKER
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,11 @@ class Scratch:
     def docker_daemon(self) -> Path:
         """What the container daemon knew when it was started, JSON."""
         return self.installed / "docker-daemon.json"
+
+    @property
+    def docker_configuration(self) -> Path:
+        """/etc/docker/daemon.json."""
+        return self.on_disk(Path("/etc/docker/daemon.json"))
 
     @property
     def images(self) -> Path:

@@ -18,7 +18,8 @@ from urllib.parse import quote
 
 import aiohttp
 
-from sandbox.machine.processes import STATE_MARKER, ProcessId, end, kill_marked
+from sandbox.machine.markers import STATE_MARKER
+from sandbox.machine.processes import ProcessId, end, kill_marked
 from sandbox.settings import STORAGE_PORT, SandboxSettings
 from sandbox.storage.content import Content
 from sandbox.storage.errors import StorageError, no_such_bucket

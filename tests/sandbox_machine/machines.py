@@ -45,7 +45,7 @@ def settings_for(state: Path, block: int, *, boot_delay_s: float = 0.05, iam_del
     return SandboxSettings(state=state, block=block, boot_delay_s=boot_delay_s, iam_delay_s=iam_delay_s)
 
 
-async def until(condition: Callable[[], object], what: str, deadline_s: float = 20.0) -> None:
+async def until(condition: Callable[[], object], what: str, deadline_s: float = 60.0) -> None:
     """Wait for a condition; its name is the failure."""
     end = time.monotonic() + deadline_s
     while not condition():
@@ -144,7 +144,7 @@ class World:
     async def runs(self, key: str) -> None:
         await until(lambda: self.status(key) == "RUNNING", f"{key} runs")
 
-    async def logs(self, key: str, text: str, deadline_s: float = 20.0) -> None:
+    async def logs(self, key: str, text: str, deadline_s: float = 60.0) -> None:
         try:
             await until(lambda: text in self.serial(key), text, deadline_s)
         except AssertionError as error:

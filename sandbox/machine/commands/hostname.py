@@ -6,7 +6,7 @@ import json
 import os
 import urllib.request
 
-from sandbox.machine.processes import MACHINE_MARKER
+from sandbox.machine.markers import MACHINE_MARKER
 from sandbox.machine.refusal import not_modelled
 
 
