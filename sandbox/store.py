@@ -92,9 +92,11 @@ class Store:
             waiter: asyncio.Future[None] = asyncio.get_running_loop().create_future()
             self._waiters.append(waiter)
             try:
-                await asyncio.wait_for(waiter, timeout_s)
-            except TimeoutError:
-                pass
+                # Not wait_for: on Python 3.11 that swallows a cancellation which meets the change it waits for.
+                await asyncio.wait([waiter], timeout=timeout_s)
+            finally:
+                if waiter in self._waiters:
+                    self._waiters.remove(waiter)
         return self._revision
 
     def _wake(self) -> None:
