@@ -4,10 +4,10 @@ from __future__ import annotations
 
 
 class ClientError(Exception):
-    """What is wrong, and what to do about it. Printed as one line, never as a traceback."""
+    """What is wrong, and what to do about it. Printed as one line (a list has lines of its own), never as a traceback."""
 
     def __init__(self, problem: str, remedy: str) -> None:
-        super().__init__(f"{problem.rstrip('.')}. {remedy}")
+        super().__init__(f"{problem}\n{remedy}" if "\n" in problem else f"{problem.rstrip('.')}. {remedy}")
         self.problem = problem
         self.remedy = remedy
 

@@ -47,10 +47,12 @@ def plain(table: Table) -> str:
 
 
 def _draw(table: Table, out: TextIO) -> None:
-    drawn = rich.table.Table(title=table.title, title_justify="left", box=rich.box.SIMPLE_HEAD)
+    drawn = rich.table.Table(box=rich.box.SIMPLE_HEAD)
     for column in table.columns:
         drawn.add_column(column, justify="right" if column in table.right else "left", overflow="fold")
     for row in table.rows:
         # Text, not str: a label or an error in square brackets is not markup.
         drawn.add_row(*(rich.text.Text(cell) for cell in row))
-    rich.console.Console(file=out).print(drawn)
+    console = rich.console.Console(file=out)
+    console.print(rich.text.Text(table.title, style="bold"), soft_wrap=True)
+    console.print(drawn)

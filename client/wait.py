@@ -85,7 +85,7 @@ def _reasons(fleet: FleetReader, missing: tuple[Finding, ...], outage: Unavailab
     lines = [str(_with_script_line(fleet, finding)) for finding in missing]
     if outage is not None:
         lines.append(outage.problem)
-    return "".join(f"\n  {line}" for line in lines) + "\n"
+    return "".join(f"\n  {line}" for line in lines)
 
 
 def _with_script_line(fleet: FleetReader, finding: Finding) -> Finding:

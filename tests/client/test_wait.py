@@ -68,7 +68,7 @@ def test_time_out_names_vm_zone_reason_and_the_scripts_last_line() -> None:
     assert fleet.time == 42
     assert (
         "\n  vm-a (us-central1-a): UNHEALTHY for the load balancer: "
-        "startup script said: artifact is refused: sha256 differs\n" in str(caught.value)
+        "startup script said: artifact is refused: sha256 differs\n`python -m client status`" in str(caught.value)
     )
 
 
