@@ -1,0 +1,20 @@
+"""The real EfficientNet-Lite0, built once for each state of the code and kept below .cache."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from artifact.folder import ArtifactFolder
+from artifact.recipe import BuildRequest
+from model.build.pipeline import build
+from model.build.progress import Lines
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def real_artifact() -> ArtifactFolder:
+    """The built-in model's artifact with the default recipe."""
+    return build(BuildRequest(), REPOSITORY, REPOSITORY / ".cache" / "test-artifact", Lines()).folder
