@@ -33,7 +33,9 @@ class Store:
         self._db.execute("PRAGMA journal_mode=WAL")
         # Synced at checkpoints: a killed process loses nothing, and no write holds the event loop up for a disk flush.
         self._db.execute("PRAGMA synchronous=NORMAL")
-        self._db.execute("CREATE TABLE IF NOT EXISTS record (kind TEXT, name TEXT, value TEXT, PRIMARY KEY (kind, name))")
+        self._db.execute(
+            "CREATE TABLE IF NOT EXISTS record (kind TEXT, name TEXT, value TEXT, PRIMARY KEY (kind, name))"
+        )
         self._db.execute("CREATE TABLE IF NOT EXISTS event (at REAL, subject TEXT, text TEXT)")
         self._revision = 0
         self._waiters: list[asyncio.Future[None]] = []
@@ -51,7 +53,8 @@ class Store:
         """Write the record; an equal value is no change and wakes nobody."""
         text = json.dumps(value, sort_keys=True)
         changed = self._db.execute(
-            "INSERT INTO record VALUES (?,?,?) ON CONFLICT DO UPDATE SET value=excluded.value WHERE value<>excluded.value",
+            "INSERT INTO record VALUES (?,?,?) "
+            "ON CONFLICT DO UPDATE SET value=excluded.value WHERE value<>excluded.value",
             (kind, name, text),
         )
         if changed.rowcount:

@@ -184,7 +184,7 @@ class Toy:
         app.router.add_get("/health", self._health)
         app.router.add_get("/alive", self._alive)
         app.router.add_route("*", "/{path:.*}", self._serve)
-        self._runner = web.AppRunner(app, keepalive_timeout=650, access_log=None)
+        self._runner = web.AppRunner(app, keepalive_timeout=650, access_log=None, shutdown_timeout=0.5)
         await self._runner.setup()
         await web.TCPSite(self._runner, self._address, PORT, reuse_address=True).start()
 
