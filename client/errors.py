@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 class ClientError(Exception):
-    """What is wrong, and what to do about it. Printed as one line (a list has lines of its own), never as a traceback."""
+    """What is wrong, and what to do about it: one line (a list has lines of its own), never a traceback."""
 
     def __init__(self, problem: str, remedy: str) -> None:
         super().__init__(f"{problem}\n{remedy}" if "\n" in problem else f"{problem.rstrip('.')}. {remedy}")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import functools
+import io
 import re
+import runpy
 import shlex
-import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
+from unittest import mock
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -112,9 +115,18 @@ def make_targets(command: list[str]) -> Iterator[str]:
 @functools.cache
 def help_of(module: str, subcommand: str | None) -> str | None:
     """What `python -m MODULE SUBCOMMAND --help` prints, or None where it fails."""
-    command = [sys.executable, "-m", module, *([subcommand] if subcommand else []), "--help"]
-    result = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False, timeout=60)
-    return result.stdout if result.returncode == 0 else None
+    out = io.StringIO()
+    with (
+        mock.patch.object(sys, "argv", [module, *([subcommand] if subcommand else []), "--help"]),
+        redirect_stdout(out),
+    ):
+        try:
+            runpy.run_module(module, run_name="__main__")
+        except SystemExit as end:
+            return out.getvalue() if end.code == 0 else None
+        except ImportError:
+            return None
+    return None
 
 
 def _lines(block: Found) -> Iterator[Found]:
