@@ -27,7 +27,6 @@ from sandbox.store import INSTANCE, Store
 
 _METRICS_PORT = 8002
 _GRPC_PORT = 8001
-_PERIOD_S = 2.0
 _TIMEOUT_S = 2.0
 _COUNT = re.compile(r'^nv_inference_count\{model="([^"]+)",version="[^"]+"\} (\S+)$', re.MULTILINE)
 
@@ -61,9 +60,10 @@ def utilisation(
 
 
 class SimulatedGpus:
-    """Writes what each VM's nvidia-smi tells, every two seconds."""
+    """Writes what each VM's nvidia-smi tells, every `period_s` seconds."""
 
-    def __init__(self, settings: SandboxSettings, store: Store) -> None:
+    def __init__(self, settings: SandboxSettings, store: Store, period_s: float = 2.0) -> None:
+        self._period_s = period_s
         self._settings = settings
         self._store = store
         self._readings: dict[str, _Reading] = {}
@@ -96,7 +96,7 @@ class SimulatedGpus:
     async def _poll(self) -> None:
         async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=_TIMEOUT_S)) as session:
             while True:
-                await asyncio.sleep(_PERIOD_S)
+                await asyncio.sleep(self._period_s)
                 running = [Instance.of(record) for _, record in self._store.items(INSTANCE)]
                 running = [one for one in running if one.status == "RUNNING" and one.gpus]
                 for key in set(self._readings) - {one.key for one in running}:
@@ -107,22 +107,22 @@ class SimulatedGpus:
         reading = self._readings.setdefault(instance.key, _Reading())
         try:
             async with session.get(f"http://{instance.address}:{_METRICS_PORT}/metrics") as answer:
+                answer.raise_for_status()
                 images = {model: float(count) for model, count in _COUNT.findall(await answer.text())}
             reading.gpu_of |= await _gpus_of(instance.address, set(images) - set(reading.gpu_of))
         except (aiohttp.ClientError, TimeoutError, grpc.aio.AioRpcError):
-            images = {}
+            # The last counts stay: a Triton that only was slow goes on counting from them.
             reading.gpu_of.clear()
+            self._write(instance, [0.0] * instance.gpus, reading.lost)
+            return
         now = time.monotonic()
-        percent = [0.0] * instance.gpus
-        if reading.at:
-            percent = utilisation(
-                reading.images,
-                images,
-                reading.gpu_of,
-                instance.gpus,
-                ms_per_image=self._settings.ms_per_image,
-                window_s=now - reading.at,
-            )
+        window_s = now - reading.at
+        scale = self._settings.ms_per_image
+        percent = (
+            utilisation(reading.images, images, reading.gpu_of, instance.gpus, ms_per_image=scale, window_s=window_s)
+            if reading.at
+            else [0.0] * instance.gpus
+        )
         reading.at, reading.images = now, images
         self._write(instance, percent, reading.lost)
 

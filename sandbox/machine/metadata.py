@@ -18,7 +18,7 @@ from sandbox.iam.policy import operator_email
 from sandbox.iam.tokens import LIFETIME_S, Tokens
 from sandbox.machine.instance import Instance
 from sandbox.machine.record import MachineRecord
-from sandbox.machine.sites import Sites
+from sandbox.machine.sites import Sites, asked_address
 from sandbox.settings import METADATA_PORT, SandboxSettings
 from sandbox.store import INSTANCE, Store
 
@@ -70,8 +70,8 @@ class MetadataServer:
             return web.Response(text="computeMetadata/\n", headers=_FLAVOR)
         if not request.path.startswith(_ROOT):
             return _refusal(404, f"{request.path} was not found")
-        path = request.path.removeprefix(_ROOT)
-        answer = self._answer(request, path)
+        path, address = request.path.removeprefix(_ROOT), asked_address(request)
+        answer = self._answer(request, address, path)
         if request.query.get("wait_for_change", "").lower() != "true":
             return answer
         known = request.query.get("last_etag", answer.headers.get("ETag"))
@@ -80,12 +80,12 @@ class MetadataServer:
             if request.transport is None or request.transport.is_closing():
                 break
             await self._store.changed(self._store.revision, rest)
-            answer = self._answer(request, path)
+            answer = self._answer(request, address, path)
         return answer
 
-    def _answer(self, request: web.Request, path: str) -> web.Response:
+    def _answer(self, request: web.Request, address: str, path: str) -> web.Response:
         service_account = re.fullmatch(r"instance/service-accounts/([^/]+)/(token|identity)", path)
-        tree = self._tree(request)
+        tree = self._tree(address)
         if tree is None:
             return _refusal(404, "this address belongs to no VM")
         if service_account:
@@ -124,7 +124,7 @@ class MetadataServer:
         return _value(_identity_token(email, audience), json_body=False)
 
     async def _put_attribute(self, request: web.Request) -> web.StreamResponse:
-        instance = self._instance(_asked_address(request))
+        instance = self._instance(asked_address(request))
         if request.headers.get("Metadata-Flavor") != "Google":
             return _refusal(403, "Missing Metadata-Flavor:Google header.")
         if instance is None or instance.metadata.get(_GUEST_ATTRIBUTES_ENABLED, "").upper() != "TRUE":
@@ -141,8 +141,7 @@ class MetadataServer:
                 return Instance.of(record)
         return None
 
-    def _tree(self, request: web.Request) -> Node | None:
-        address = _asked_address(request)
+    def _tree(self, address: str) -> Node | None:
         project = {
             "attributes": {},
             "numeric-project-id": self._settings.project_number,
@@ -252,12 +251,6 @@ def _camel(name: str) -> str:
 
 def _boolean(value: bool) -> str:
     return "TRUE" if value else "FALSE"
-
-
-def _asked_address(request: web.Request) -> str:
-    assert request.transport is not None  # noqa: S101 - a served request has one
-    address: str = request.transport.get_extra_info("sockname")[0]
-    return address
 
 
 def _value(text: str, *, json_body: bool) -> web.Response:

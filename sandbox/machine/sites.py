@@ -44,3 +44,9 @@ class Sites:
         site = self._sites.pop(address, None)
         if site is not None:
             await site.stop()
+
+
+def asked_address(request: web.Request) -> str:
+    """The address that a request was sent to; empty once its client has gone."""
+    name = request.get_extra_info("sockname")
+    return str(name[0]) if name else ""

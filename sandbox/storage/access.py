@@ -11,6 +11,7 @@ from aiohttp import web
 from sandbox.iam.policy import Policy, UnmodelledPolicyError, bucket_resource, operator_email
 from sandbox.iam.tokens import Tokens
 from sandbox.machine.instance import Instance
+from sandbox.machine.sites import asked_address
 from sandbox.settings import SandboxSettings
 from sandbox.storage.errors import StorageError, denied, not_modelled
 from sandbox.store import INSTANCE, Store
@@ -47,8 +48,7 @@ class Access:
 
     def caller(self, request: web.Request) -> Caller:
         """Raises StorageError (401) for a token that is unknown or expired."""
-        assert request.transport is not None  # noqa: S101 - a served request has one
-        caller = self._at(request.transport.get_extra_info("sockname")[0])
+        caller = self._at(asked_address(request))
         kind, _, token = request.headers.get("Authorization", "").partition(" ")
         if kind.lower() != "bearer":
             return caller
