@@ -9,7 +9,7 @@ from sandbox.compute.names import short
 
 _SHARED_CORE: Final = {"e2-micro": 2, "e2-small": 2, "e2-medium": 2, "f1-micro": 1, "g1-small": 1}
 """Google Cloud, "Machine families", 2026-11."""
-_PREDEFINED = re.compile(r"^[a-z]\d+[a-z]?-[a-z]+-(\d+)[a-z]*$")
+_PREDEFINED = re.compile(r"^[a-z]\d+[a-z]?-[a-z]+-(\d+)(?:-lssd)?$")
 _CUSTOM = re.compile(r"^(?:[a-z]\d+[a-z]?-)?custom-(\d+)-\d+(?:-ext)?$")
 
 

@@ -197,7 +197,6 @@ def backend_service(service: BackendService, found: Json) -> Json:
 
 def _backend(found: Mapping[str, Any]) -> Json:
     answer: Json = {
-        "kind": "compute#backend",
         "group": self_link(found["group"]),
         "balancingMode": found.get("balancingMode", "UTILIZATION"),
         "capacityScaler": found.get("capacityScaler", 1.0),

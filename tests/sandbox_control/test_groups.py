@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ from tests.sandbox_control import world
 class Rig:
     """A store, a group manager, and what a machine host and health checkers would do in no time."""
 
-    def __init__(self, state: Path, **settings: object) -> None:
+    def __init__(self, state: Path, **settings: Any) -> None:
         self.settings = world.settings(state, **settings)
         self.store = Store(state / "store.db")
         self.manager = GroupManager(self.settings, self.store)

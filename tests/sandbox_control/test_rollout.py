@@ -6,6 +6,7 @@ import itertools
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
@@ -33,7 +34,7 @@ ZONES = ("us-central1-a", "us-central1-b")
 DRAINING_S = 5.0
 
 
-def group(template: str = "v1", *, healing: bool = True, **update: object) -> Group:
+def group(template: str = "v1", **update: Any) -> Group:
     policy = UpdatePolicy(
         proactive=True, recreate=False, max_surge=2, max_unavailable=0, min_ready_s=0.0, may_replace=True
     )
@@ -46,13 +47,13 @@ def group(template: str = "v1", *, healing: bool = True, **update: object) -> Gr
         version="",
         target_size=None,
         named_ports={"http": 8888},
-        update=replace(policy, **update),  # type: ignore[arg-type]
-        healing=Healing(health_check="projects/p/global/healthChecks/c", initial_delay_s=30.0) if healing else None,
+        update=replace(policy, **update),
+        healing=Healing(health_check="projects/p/global/healthChecks/c", initial_delay_s=30.0),
         lifecycle=Lifecycle(repair_failed=True, repair_unhealthy=True, force_update=False),
     )
 
 
-def want(template: str = "v1", size: int = 2, **update: object) -> Want:
+def want(template: str = "v1", size: int = 2, **update: Any) -> Want:
     return Want(group=group(template, **update), size=size, balanced=True, draining_s=DRAINING_S)
 
 
@@ -150,7 +151,7 @@ class World:
         return sum(is_available(member, self.want, self.now) for member in self.members)
 
 
-def settled_world(size: int = 2, times: Times = Times(), **update: object) -> World:
+def settled_world(size: int = 2, times: Times = Times(), **update: Any) -> World:
     world = World(want(size=size, **update), times)
     world.until(lambda: world.settled() and world.available() == size)
     return world
@@ -185,7 +186,7 @@ def test_a_rolling_update_keeps_the_minimum_available_and_ends_at_the_new_versio
     surge = 0 if recreate else surge
     if surge == unavailable == 0:
         unavailable = 2
-    update = {"max_surge": surge, "max_unavailable": unavailable, "recreate": recreate}
+    update: dict[str, Any] = {"max_surge": surge, "max_unavailable": unavailable, "recreate": recreate}
     world = settled_world(size, times, **update)
     world.most = 0
     names = {member.name for member in world.members}
