@@ -96,7 +96,11 @@ class HealthCheckers(Controller):
         self._told: set[str] = set()
 
     async def start(self) -> None:
-        """Begin probing."""
+        """Begin probing. What was known of VMs that do not run any more, as after a stop of the sandbox, is forgotten."""
+        for record in list(health_records(self._store)):
+            vm = instance(self._store, record.instance)
+            if vm is None or vm.status != "RUNNING":
+                self._store.delete(HEALTH, record.name)
         connector = aiohttp.TCPConnector(force_close=True, limit=0, local_addr=self._source)
         self._session = aiohttp.ClientSession(connector=connector, headers={"User-Agent": _USER_AGENT})
         await super().start()
@@ -170,7 +174,8 @@ class HealthCheckers(Controller):
         last = health_of(self._store, check.id, vm, port)
         if last is None or last.state != tally.state:
             since = time.time()
-            self._store.event(vm.name, f"{short(check.id)}: {tally.state} ({answer.reason})")
+            if tally.state != "UNKNOWN":
+                self._store.event(vm.name, f"{short(check.id)}: {tally.state} ({answer.reason})")
         elif last.reason == answer.reason or answer.state != tally.state:
             return
         else:

@@ -100,8 +100,8 @@ def differences(value: Any, schema: dict[str, Any], where: str) -> Iterator[str]
     """Where a JSON value is not what the schema says: unknown fields, other types, unknown enum values."""
     if "$ref" in schema:
         schema = SCHEMAS[schema["$ref"]]
-    expected = _TYPES[schema["type"]]
-    if not isinstance(value, expected) or (isinstance(value, bool) and schema["type"] != "boolean"):
+    matches = isinstance(value, _TYPES[schema["type"]])
+    if not matches or (isinstance(value, bool) and schema["type"] != "boolean"):
         yield f"{where}: {value!r} is no {schema['type']}"
         return
     if "enum" in schema and value not in schema["enum"]:

@@ -141,7 +141,18 @@ async def test_a_restarted_checker_keeps_what_was_known(rig: Rig, tmp_path: Path
         await rig.sees(world.SERVING_CHECK, "UNHEALTHY", "503")
     assert since is not None
     states = [text for _, _, text in rig.store.events() if text.startswith("serving:")]
-    assert [text.split()[1] for text in states if "UNKNOWN" not in text] == ["HEALTHY", "UNHEALTHY"]
+    assert [text.split()[1] for text in states] == ["HEALTHY", "UNHEALTHY"]
+
+
+async def test_a_stopped_sandbox_starts_with_no_health_of_vms_that_do_not_run(rig: Rig) -> None:
+    await rig.sees(world.SERVING_CHECK, "HEALTHY", "200")
+    await rig.checkers.stop()
+    [vm] = instances(rig.store)
+    world.set_status(rig.store, vm.key, status="TERMINATED", desired="TERMINATED")
+    await rig.toy().stop()
+    rig.checkers = HealthCheckers(rig.settings, rig.store)
+    async with world.running(rig.checkers):
+        assert rig.of(world.SERVING_CHECK) is None
 
 
 def test_checks_that_are_not_modelled_are_named() -> None:
