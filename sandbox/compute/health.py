@@ -96,7 +96,7 @@ class HealthCheckers(Controller):
         self._told: set[str] = set()
 
     async def start(self) -> None:
-        """Begin probing. What was known of VMs that do not run any more, as after a stop of the sandbox, is forgotten."""
+        """Begin probing. What was known of VMs that do not run, as after a stop of the sandbox, is forgotten."""
         for record in list(health_records(self._store)):
             vm = instance(self._store, record.instance)
             if vm is None or vm.status != "RUNNING":
