@@ -30,6 +30,8 @@ class FakeGoogle:
     """Storage and Monitoring requests to refuse with 403 before the rest is answered."""
     requests: list[tuple[str, dict[str, str], Any]] = field(default_factory=list)
     """Path, headers and body of every Storage and Monitoring request."""
+    etags: list[str] = field(default_factory=list)
+    """What those who waited for a change said they knew."""
     changed: threading.Condition = field(default_factory=threading.Condition)
 
     @property
@@ -96,13 +98,14 @@ def fake_google(host: str = "127.0.0.1", port: int = 0) -> Iterator[FakeGoogle]:
 
         def _wait(self, path: str, etag: str, seconds: float) -> None:
             key = path.removeprefix("/computeMetadata/v1/")
+            google.etags.append(etag)
             with google.changed:
-                google.changed.wait_for(lambda: _etag(google.metadata.get(key, "")) != etag, min(seconds, 30))
+                google.changed.wait_for(lambda: etag_of(google.metadata.get(key, "")) != etag, min(seconds, 30))
 
         def _answer(self, code: int, body: bytes) -> None:
             self.send_response(code)
             self.send_header("Content-Length", str(len(body)))
-            self.send_header("ETag", _etag(body.decode(errors="replace")))
+            self.send_header("ETag", etag_of(body.decode(errors="replace")))
             self.end_headers()
             self.wfile.write(body)
 
@@ -118,7 +121,8 @@ def fake_google(host: str = "127.0.0.1", port: int = 0) -> Iterator[FakeGoogle]:
         server.server_close()
 
 
-def _etag(value: str) -> str:
+def etag_of(value: str) -> str:
+    """The metadata server's ETag of a value."""
     return hashlib.sha256(value.encode()).hexdigest()[:16]
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -11,7 +14,7 @@ import contract
 from serving import settings
 from serving.metadata import MetadataError, MetadataServer
 from serving.settings import GpuMetric, Settings
-from tests.serving.stand_ins import FakeGoogle
+from tests.serving.stand_ins import FakeGoogle, etag_of
 
 KEY = "0123456789abcdef0123"
 
@@ -74,9 +77,22 @@ def test_the_server_is_found_by_googles_variable() -> None:
     assert MetadataServer.of_environment({}).host == "metadata.google.internal"
 
 
-def test_a_proxy_of_the_environment_is_not_asked(vm: FakeGoogle, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("http_proxy", "http://127.0.0.1:9")
-    assert vm.server.get("instance/name") == "fleet-x1"
+def test_a_proxy_of_the_environment_is_not_asked(vm: FakeGoogle) -> None:
+    program = "from serving.metadata import MetadataServer; print(MetadataServer.of_environment().get('instance/name'))"
+    environment = dict(os.environ) | {
+        "GCE_METADATA_HOST": vm.address,
+        "http_proxy": "http://127.0.0.1:9",
+        "no_proxy": "",
+    }
+    result = subprocess.run(
+        [sys.executable, "-c", program],
+        env=environment,
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert result.stdout == "fleet-x1\n", result.stderr
 
 
 def test_a_token_is_fetched_once_until_it_expires(google: FakeGoogle) -> None:
@@ -100,3 +116,4 @@ async def test_a_watch_tells_the_value_now_and_every_change(google: FakeGoogle) 
     await asyncio.to_thread(google.set, "instance/preempted", "TRUE")
     assert await asyncio.wait_for(values.get(), 5) == "TRUE"
     assert values.empty()
+    assert set(google.etags) <= {etag_of("FALSE"), etag_of("TRUE")}, "a wait for a change begins from what is known"
