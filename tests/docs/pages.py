@@ -96,7 +96,7 @@ class ModuleCall:
 def module_calls(command: list[str]) -> Iterator[ModuleCall]:
     """Calls of modules in a command; what follows `--` is a command of its own."""
     for index, word in enumerate(command[:-1]):
-        if word == "-m" and index and Path(command[index - 1]).name.startswith("python"):
+        if word == "-m" and index and re.search(r"python[0-9.]*$", command[index - 1]):
             rest = command[index + 2 :]
             own = rest[: rest.index("--")] if "--" in rest else rest
             subcommand = (

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 import subprocess
 from pathlib import Path
 
 import pytest
+from pydantic.alias_generators import to_camel
 
 from docs import generate
 from docs.settings_reference import settings
+from sandbox.settings import SandboxSettings
 from tests.docs import pages
 from tests.docs.pages import PAGES, ROOT, SCRIPTS, Found
 
@@ -120,6 +123,13 @@ def test_every_setting_exists(page: Path) -> None:
     ]
     known = SETTING_PATHS | SETTING_PARENTS
     assert [str(code) for code, path in mentioned if path not in known] == []
+
+
+def test_dials_of_the_sandbox_are_its_settings() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| ([\d.]+) \|", (ROOT / "docs" / "sandbox.md").read_text(), re.MULTILINE)
+    defaults = {field.name: field.default for field in dataclasses.fields(SandboxSettings)}
+    dials = {to_camel(name): default for name, default in defaults.items() if isinstance(default, float)}
+    assert {name: float(default) for name, default in rows} == dials
 
 
 @pytest.mark.parametrize("page", generate.PAGES, ids=lambda page: str(page.path.name))
