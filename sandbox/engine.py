@@ -19,7 +19,7 @@ from sandbox.network.addresses import Addresses
 from sandbox.operator import clean_environment, variables
 from sandbox.provider.cloud import NoBuckets
 from sandbox.provider.server import ProviderServer
-from sandbox.recovery import of_stack, read_checkpoint, remove, stacks_folder, unowned
+from sandbox.recovery import leftovers, note_owned, of_stack, read_checkpoint, remove, stacks_folder
 from sandbox.settings import SandboxSettings
 from sandbox.stacks import StackConfig, write_copy
 from sandbox.store import Store
@@ -69,7 +69,10 @@ class Engine:
                 str(config.file),
                 *(() if operation == "preview" else _UNATTENDED),
             ]
-            return await self._pulumi([*command, *arguments])
+            code = await self._pulumi([*command, *arguments])
+            with self._store() as store:
+                note_owned(store, self.folder.backend)
+            return code
 
     async def stacks(self) -> list[str]:
         """Stacks of the sandbox's backend that hold resources."""
@@ -101,20 +104,26 @@ class Engine:
             say(f"sandbox: an earlier run on {config.stack} was killed; taking over its lock")
             await self._captured(["cancel", "--yes", "--stack", config.stack])
         pending = read_checkpoint(self._checkpoint(config)).pending
-        store = Store(self.folder.store)
-        try:
-            leftovers = of_stack(unowned(store, self.folder.backend), config.project, config.stack)
-        finally:
-            store.close()
-        if leftovers:
+        with self._store() as store:
+            note_owned(store, self.folder.backend)
+            left = of_stack(leftovers(store), config.project, config.stack)
+        if left:
             say(
-                f"sandbox: an earlier run on {config.stack} was killed; removing {len(leftovers)} resources that it made"
+                f"sandbox: an earlier run on {config.stack} was killed; removing {len(left)} resources that no stack knows"
             )
-            await remove(leftovers, self.provider_port)
+            await remove(left, self.provider_port)
         if pending:
             # The flag asks for a refresh, and a refresh is what the operations that were under way need.
             command = ["refresh", "--yes", "--skip-preview", "--clear-pending-creates"]
             await self._captured([*command, "--stack", config.stack, "--config-file", str(config.file)])
+
+    @contextlib.contextmanager
+    def _store(self) -> Iterator[Store]:
+        store = Store(self.folder.store)
+        try:
+            yield store
+        finally:
+            store.close()
 
     async def _pulumi(self, arguments: Sequence[str]) -> int:
         process = await asyncio.create_subprocess_exec(

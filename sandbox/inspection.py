@@ -12,7 +12,7 @@ from sandbox.compute.records import group_records, instances
 from sandbox.folder import SandboxError, StateFolder
 from sandbox.machine.instance import Instance
 from sandbox.machine.scratch import Scratch
-from sandbox.recovery import unowned
+from sandbox.recovery import leftovers, note_owned
 from sandbox.store import RESOURCE, Store
 
 _POLL_S: Final = 0.5
@@ -28,15 +28,15 @@ def overview(folder: StateFolder) -> str:
     store = Store(folder.store)
     try:
         kinds = Counter(record["type"].rpartition(":")[2] for _, record in store.items(RESOURCE))
-        lines.append(
-            f"{sum(kinds.values())} resources: " + ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()))
-        )
+        counted = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()))
+        lines.append(f"{sum(kinds.values())} resources: {counted or 'none'}")
         for identifier, group in group_records(store):
             state = "stable" if group.stable else "changing"
             lines.append(
                 f"{identifier}: {len(group.members)} of {group.target_size} VMs, {state}  {group.error}".rstrip()
             )
-        stray = unowned(store, folder.backend)
+        note_owned(store, folder.backend)
+        stray = leftovers(store)
         rows = [_row(vm) for vm in instances(store)]
     finally:
         store.close()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
@@ -32,6 +33,7 @@ def variables(folder: StateFolder, settings: SandboxSettings, cli: Path, provide
     return {
         "PATH": f"{cli.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
         "PULUMI_BACKEND_URL": f"file://{folder.backend}",
+        "PULUMI_PYTHON_CMD": sys.executable,
         "PULUMI_HOME": str(folder.pulumi_home),
         "PULUMI_CONFIG_PASSPHRASE": _PASSPHRASE,
         "PULUMI_DEBUG_PROVIDERS": f"gcp:{provider_port}",

@@ -11,7 +11,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Final, cast
 
 import grpc
 import grpc.aio
@@ -19,6 +19,9 @@ from pulumi.runtime.proto import provider_pb2, provider_pb2_grpc
 
 from sandbox.folder import SandboxError
 from sandbox.store import RESOURCE, Store
+
+OWNED: Final = "owned"
+"""Kind of the records id -> {"created"}: a resource, as created then, has been in a stack's checkpoint."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,29 +59,38 @@ def read_checkpoint(path: Path) -> Checkpoint:
     )
 
 
-def unowned(store: Store, backend: Path) -> list[Leftover]:
-    """Every declared resource that is in no stack's checkpoint, in the order of creation."""
-    found = [
-        (record["created"], Leftover(identifier=name, type=record["type"], urn=record["urn"]))
-        for name, record in store.items(RESOURCE)
-    ]
+def note_owned(store: Store, backend: Path) -> None:
+    """Remember which resources the stacks know: to be called when no run is under way."""
     owned: set[str] = set()
     for path in (backend / ".pulumi" / "stacks").glob("*/*.json"):
         owned |= read_checkpoint(path).owned
-    return [one for _, one in sorted(found, key=lambda pair: pair[0]) if one.identifier not in owned]
+    for name, record in store.items(RESOURCE):
+        if name in owned:
+            store.put(OWNED, name, {"created": record["created"]})
 
 
-def of_stack(leftovers: list[Leftover], project: str, stack: str) -> list[Leftover]:
+def leftovers(store: Store) -> list[Leftover]:
+    """Declared resources that no stack has ever known, in the order of their creation."""
+    known = dict(store.items(OWNED))
+    found = [
+        (record["created"], Leftover(identifier=name, type=record["type"], urn=record["urn"]))
+        for name, record in store.items(RESOURCE)
+        if known.get(name, {}).get("created") != record["created"]
+    ]
+    return [one for _, one in sorted(found, key=lambda pair: pair[0])]
+
+
+def of_stack(found: list[Leftover], project: str, stack: str) -> list[Leftover]:
     """Those that a run on this stack made."""
-    return [one for one in leftovers if one.urn.startswith(f"urn:pulumi:{stack}::{project}::")]
+    return [one for one in found if one.urn.startswith(f"urn:pulumi:{stack}::{project}::")]
 
 
-async def remove(leftovers: list[Leftover], provider_port: int) -> None:
+async def remove(found: list[Leftover], provider_port: int) -> None:
     """Delete them, the youngest first; raises SandboxError for those that may not go."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{provider_port}") as channel:
         provider = cast("provider_pb2_grpc.ResourceProviderAsyncStub", provider_pb2_grpc.ResourceProviderStub(channel))
         refusals: list[str] = []
-        for one in reversed(leftovers):
+        for one in reversed(found):
             request = provider_pb2.DeleteRequest(
                 id=one.identifier, urn=one.urn, type=one.type, name=one.urn.rpartition("::")[2]
             )

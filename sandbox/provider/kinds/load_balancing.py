@@ -205,9 +205,15 @@ class GlobalForwardingRule(ComputeKind):
             yield Failure("portRange", "portRange is not set: name the port to listen on, such as 80")
 
     def equivalent(self, pattern: str, old: object, new: object) -> bool:
-        """`80` is `80-80` (terraform-provider-google, `portRangeDiffSuppress`)."""
-        if pattern == "portRange" and isinstance(old, str) and isinstance(new, str):
-            return _ports(old) == _ports(new)
+        """`80` is `80-80`, and an address by name is the number that the API gives back for it.
+
+        Source: terraform-provider-google, `PortRangeDiffSuppress` and `InternalIpDiffSuppress`.
+        """
+        if isinstance(old, str) and isinstance(new, str):
+            if pattern == "portRange":
+                return _ports(old) == _ports(new)
+            if pattern == "ipAddress" and old[:1].isdigit() != new[:1].isdigit():
+                return True
         return super().equivalent(pattern, old, new)
 
     def refuse(self, plan: Plan, cloud: Cloud) -> None:
