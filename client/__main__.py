@@ -53,7 +53,7 @@ def parser() -> argparse.ArgumentParser:
         return added
 
     one = command("predict", _predict, "Classify images and show labels, probabilities, and which VM answered.")
-    one.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="JPEG file")
+    one.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="JPEG or PNG file")
     one.add_argument("--url", help="http://HOST[:PORT] (default: the stack's output `endpoint`)")
     one.add_argument("--top", type=_positive, default=5, metavar="N", help="labels an image (default: 5)")
     one.add_argument("--json", action="store_true", help="print JSON")
@@ -70,7 +70,9 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--url", help="loopback http://HOST[:PORT] (default: the stack's output `endpoint`)")
     one.add_argument("--rate", type=float, default=20, metavar="R", help="requests a second (default: 20)")
     one.add_argument("--seconds", type=float, default=30, metavar="S", help="duration (default: 30)")
-    one.add_argument("--image", type=Path, action="append", metavar="FILE", help="JPEG; repeat for several in turn")
+    one.add_argument(
+        "--image", type=Path, action="append", metavar="FILE", help="JPEG or PNG; repeat for several in turn"
+    )
     one.add_argument("--timeout", type=float, default=30, metavar="S", help="of one request (default: 30)")
     one.add_argument("--json", action="store_true", help="print JSON")
 

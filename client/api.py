@@ -48,9 +48,9 @@ def read_image(path: Path) -> bytes:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise ClientError(f"{path}: {error.strerror}", "Name an existing JPEG file.") from error
+        raise ClientError(f"{path}: {error.strerror}", "Name an existing JPEG or PNG file.") from error
     if not data:
-        raise ClientError(f"{path} is empty", "Name a JPEG file with an image in it.")
+        raise ClientError(f"{path} is empty", "Name a file with an image in it.")
     return data
 
 
@@ -136,7 +136,9 @@ def _refusal(response: requests.Response, url: str) -> ClientError:
         return UnavailableError(problem, f"The fleet is full: try again in {after} s, or raise `fleet.pools[].max`.")
     if code >= 500:
         return UnavailableError(problem, UNREACHABLE_REMEDY)
-    return ClientError(problem, "Send a JPEG that opens in an image viewer; `docs/http-api.md` shows the request.")
+    return ClientError(
+        problem, "Send a JPEG or PNG that opens in an image viewer; `docs/http-api.md` shows the request."
+    )
 
 
 def _reason(response: requests.Response) -> str:

@@ -129,7 +129,7 @@ def test_refusal_is_one_line_with_reason_and_next_step(
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (["missing.jpg"], "missing.jpg: No such file or directory. Name an existing JPEG file."),
+        (["missing.jpg"], "missing.jpg: No such file or directory. Name an existing JPEG or PNG file."),
         (["."], ".: Is a directory."),
         (["{empty}"], "is empty."),
         (["{photo}", "--url", "http://127.0.0.1:1"], "cannot be reached: Connection refused."),
