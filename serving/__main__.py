@@ -36,6 +36,8 @@ def main() -> int:
                 _serve_folder(arguments.artifact, arguments.host, arguments.port)
     except (ArtifactError, InferError, MetadataError, NvidiaSmiError, StartError) as error:
         print(f"error: {error}", file=sys.stderr)
+        if isinstance(error, MetadataError):
+            print("Not on a VM of a fleet? Serve a folder: python -m serving --artifact FOLDER", file=sys.stderr)
         return 1
     return 0
 

@@ -37,12 +37,13 @@ async def drain(
     """Leave service, health being 503 since `began` (by `clock`).
 
     Serve on until the balancer has seen the 503 (`drain_s`); then let the workers finish what they have until
-    `finish_s`; then end the rest, Triton last, as requests in flight need it. `hurry` cuts the first part short.
+    `finish_s`; then end the rest, Triton last, as requests in flight need it. `hurry` cuts the first part short. After
+    a notice that came long before the end, requests in flight still get the time between the two.
     """
     await (wait or _wait)(hurry, began + drain_s - clock())
     _log.info("no more connections are accepted")
     stop_listening()
-    await _stop_all(workers, began + finish_s - clock())
+    await _stop_all(workers, max(began + finish_s - clock(), finish_s - drain_s))
     await _stop_all(others, 1.0)
     await triton.stop(TRITON_GRACE_S)
 

@@ -47,6 +47,8 @@ async def serve(settings: Settings, listener: socket.socket, gpus: list[int]) ->
         config = uvicorn.Config(
             app,
             http="httptools",
+            ws="none",
+            proxy_headers=False,
             lifespan="off",
             log_config=None,
             access_log=False,

@@ -87,7 +87,7 @@ async def test_a_drain_that_began_with_a_notice_is_not_begun_again() -> None:
     vm.now += 40
     await vm.leave()
     assert vm.events[0] == (40.0, "stop listening")
-    assert vm.graces["gateway"] == 0.0
+    assert vm.graces["gateway"] == 13.0
 
 
 @pytest.mark.parametrize("drain_s", [0.0, 12.0])
