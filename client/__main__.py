@@ -114,10 +114,10 @@ def _load_target(options: argparse.Namespace) -> str:
 def _predict(options: argparse.Namespace) -> int:
     if options.curl and options.write_request is None:
         raise ClientError("--curl sends a written request", "Name its file: --write-request out.json.")
-    images = {path: read_image(path) for path in options.images}
+    images = [(path, read_image(path)) for path in options.images]
     endpoint = _endpoint(options)
     if options.write_request is not None:
-        predict.write_request(list(images.values()), options.write_request)
+        predict.write_request([data for _, data in images], options.write_request)
     predictions = predict.predict(ModelApi(endpoint), images, options.top)
     if options.json:
         _print_json([predict.as_json(one) for one in predictions])

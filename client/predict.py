@@ -6,7 +6,7 @@ import heapq
 import json
 import math
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,14 +39,14 @@ class Prediction:
     answer: Answer
 
 
-def predict(api: ModelApi, images: Mapping[Path, bytes], top: int) -> list[Prediction]:
+def predict(api: ModelApi, images: Sequence[tuple[Path, bytes]], top: int) -> list[Prediction]:
     """Send each image in a request of its own, so that the balancer spreads them over the VMs.
 
     Raises:
         ClientError: a request failed; the message names its image.
     """
     names = api.labels()
-    return [_predict_one(api, path, data, names, top) for path, data in images.items()]
+    return [_predict_one(api, path, data, names, top) for path, data in images]
 
 
 def _predict_one(api: ModelApi, path: Path, data: bytes, names: Sequence[str], top: int) -> Prediction:

@@ -36,10 +36,14 @@ def test_each_image_gets_labels_and_the_vm_and_artifact_that_answered(run: Run, 
 def test_every_image_is_a_request_of_its_own(run: Run, model: ModelFake, photo: Path) -> None:
     other = photo.with_name("other.jpg")
     other.write_bytes(JPEG[::-1])
-    answers = json.loads(run("predict", str(photo), str(other), "--url", model.url, "--json").out)
-    assert [(one["image"], one["servedBy"]) for one in answers] == [(str(photo), "vm-a"), (str(other), "vm-b")]
-    assert [one["class"] for one in answers] == [1, 1]
-    assert model.images == [JPEG, JPEG[::-1]]
+    answers = json.loads(run("predict", str(photo), str(other), str(photo), "--url", model.url, "--json").out)
+    assert [(one["image"], one["servedBy"]) for one in answers] == [
+        (str(photo), "vm-a"),
+        (str(other), "vm-b"),
+        (str(photo), "vm-a"),
+    ]
+    assert [one["class"] for one in answers] == [1, 1, 1]
+    assert model.images == [JPEG, JPEG[::-1], JPEG]
 
 
 def test_url_comes_from_the_stacks_outputs(run: Run, model: ModelFake, pulumi: Path, photo: Path) -> None:
