@@ -283,6 +283,31 @@ def test_scaling_in_keeps_the_zones_even() -> None:
     assert Counter(member.zone for member in world.members) == {ZONES[0]: 1, ZONES[1]: 1}
 
 
+def test_scaling_in_takes_from_the_fullest_zone_first() -> None:
+    world = settled_world(size=4)
+    world.members = [
+        replace(member, zone=ZONES[1 if index == 3 else 0], created=1.0 + index)
+        for index, member in enumerate(world.members)
+    ]
+    world.want = want(size=2)
+    world.until(world.settled)
+    assert Counter(member.zone for member in world.members) == {ZONES[0]: 1, ZONES[1]: 1}
+
+
+def test_an_old_instance_that_only_stumbles_is_not_the_updates_free_victim() -> None:
+    """Two old instances fail the balancer's check for a moment: the update must not take that for a reason to hurry."""
+    world = settled_world(size=2)
+    old = {member.name for member in world.members}
+    world.want = want("v2")
+    world.tick()
+    stumbling = {
+        member.name: replace(world.see(member), serving="UNHEALTHY") if member.name in old else world.see(member)
+        for member in world.members
+    }
+    present = [one for m in world.members if (one := advance(m, stumbling[m.name], world.want, world.now)) is not None]
+    assert plan(world.want, present, stumbling, world.now) == []
+
+
 @pytest.mark.parametrize("how", ["terminated", "gone"])
 def test_a_lost_vm_is_recreated_under_its_name(how: str) -> None:
     world = settled_world(size=2)
