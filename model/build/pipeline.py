@@ -37,7 +37,8 @@ if TYPE_CHECKING:
 LOG: Final = "log.txt"
 LIBRARIES_LOG: Final = "libraries.log"
 """What TensorFlow and ONNX Runtime wrote to standard error."""
-_CALIBRATION_BATCH: Final = 4
+_BATCH: Final = 4
+"""Images that are run at once where every inner tensor may be held: the build's memory is mostly this."""
 _PRECISIONS: Final[tuple[Precision, ...]] = ("int8", "int8-cpu", "fp16", "fp32")
 _FORMS: Final[tuple[Form, ...]] = ("image", "tensor")
 
@@ -141,15 +142,16 @@ def _check_export(
     signature: FrozenSignature, fp32: onnx.ModelProto, images: EvaluationSet, source: SourceModel, journal: Journal
 ) -> None:
     from model.evaluate.gates import export_gates  # noqa: PLC0415 - see _make
-    from model.evaluate.images import normalise  # noqa: PLC0415 - see _make
+    from model.evaluate.images import batches, normalise  # noqa: PLC0415 - see _make
     from model.graph import logit_tensors, session  # noqa: PLC0415 - see _make
 
     tensors = normalise(images.pixels[images.plain], source.preprocessing)
-    logits = list(logit_tensors(fp32))
-    answers = session(fp32, logits).run(logits, {fp32.graph.input[0].name: tensors})
-    for output, answer in zip(source.outputs, answers, strict=True):
-        original = signature.runner(output, before_softmax=True)(tensors)
-        gates = export_gates(original, answer)
+    exported, name = session(fp32, logit_tensors(fp32)), fp32.graph.input[0].name
+    for output, logits in zip(source.outputs, logit_tensors(fp32), strict=True):
+        original = signature.runner(output, before_softmax=True)
+        parts = list(batches(tensors, _BATCH))
+        answers = np.concatenate([exported.run([logits], {name: part})[0] for part in parts])
+        gates = export_gates(np.concatenate([original(part) for part in parts]), answers)
         journal.line(f"  {output}: {', '.join(_phrase(gate) for gate in gates)}")
         _refuse("the exported FP32 graph", gates)
 
@@ -168,7 +170,7 @@ def _quantise(fp32: onnx.ModelProto, preprocessing: Preprocessing, request: Buil
     histograms = collect(
         fp32,
         calibrated_tensors(fp32),
-        lambda: (normalise(batch, preprocessing) for batch in batches(pixels, _CALIBRATION_BATCH)),
+        lambda: (normalise(batch, preprocessing) for batch in batches(pixels, _BATCH)),
         journal.fraction,
     )
     recipe = request.recipe

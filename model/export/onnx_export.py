@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import tempfile
 from collections.abc import Collection
@@ -39,7 +40,10 @@ def export_onnx(signature: FrozenSignature, outputs: Collection[str]) -> onnx.Mo
     rename_tensors(model, {tensor: name for name, tensor in {**signature.inputs, **kept}.items()})
     for value in (*model.graph.input, *model.graph.output):
         value.type.tensor_type.shape.dim[0].dim_param = BATCH
-    return optimise(model)
+    optimised = optimise(model)
+    # tf2onnx's graphs are reference cycles: without this the build holds 0.6 GiB more to its end.
+    gc.collect()
+    return optimised
 
 
 def optimise(model: onnx.ModelProto) -> onnx.ModelProto:
