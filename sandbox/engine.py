@@ -108,9 +108,7 @@ class Engine:
             note_owned(store, self.folder.backend)
             left = of_stack(leftovers(store), config.project, config.stack)
         if left:
-            say(
-                f"sandbox: an earlier run on {config.stack} was killed; removing {len(left)} resources that no stack knows"
-            )
+            say(f"sandbox: an earlier run on {config.stack} was killed; removing what it made: {len(left)}")
             await remove(left, self.provider_port)
         if pending:
             # The flag asks for a refresh, and a refresh is what the operations that were under way need.

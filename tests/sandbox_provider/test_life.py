@@ -184,7 +184,7 @@ async def test_what_another_resource_uses_cannot_be_deleted(world: World, held: 
 async def test_an_autohealing_check_cannot_be_deleted_while_its_group_is_there(world: World) -> None:
     ids = await world.create_up_to(TEMPLATE, HEALTH_CHECK)
     await world.create(GROUP, autoHealingPolicies={"healthCheck": ids[HEALTH_CHECK], "initialDelaySec": 60})
-    with pytest.raises(CloudError, match="health_check resource .* is already being used by .*/the-group'"):
+    with pytest.raises(CloudError, match=r"health_check resource .* is already being used by .*/the-group'"):
         await world.resources.delete(HEALTH_CHECK, ids[HEALTH_CHECK])
 
 
@@ -234,7 +234,7 @@ async def test_a_reference_to_a_resource_of_another_type_is_not_found(world: Wor
 
 
 async def test_a_service_account_must_exist_to_get_a_role(world: World) -> None:
-    with pytest.raises(CloudError, match=f"Service account the-account@{PROJECT}.* does not exist"):
+    with pytest.raises(CloudError, match=rf"Service account the-account@{PROJECT}.* does not exist"):
         await world.create(PROJECT_MEMBER)
 
 
@@ -338,7 +338,7 @@ async def test_a_network_stays_while_a_vm_is_in_it(world: World) -> None:
     identifier, _ = await world.create(NETWORK)
     machine = vm(network=identifier)
     world.store.put(INSTANCE_RECORD, machine.key, machine.as_json())
-    with pytest.raises(CloudError, match="network resource .* is already being used by .*/instances/vm-1'"):
+    with pytest.raises(CloudError, match=r"network resource .* is already being used by .*/instances/vm-1'"):
         await world.resources.delete(NETWORK, identifier)
 
 
@@ -432,7 +432,7 @@ async def test_without_a_region_the_error_says_where_to_set_one(world: World) ->
 
 def test_an_unmodelled_type_names_itself_and_the_modelled_ones(world: World) -> None:
     with pytest.raises(
-        UnmodelledTypeError, match="does not model gcp:sql/databaseInstance:DatabaseInstance; it models .*Network"
+        UnmodelledTypeError, match=r"does not model gcp:sql/databaseInstance:DatabaseInstance; it models .*Network"
     ):
         world.resources.check("gcp:sql/databaseInstance:DatabaseInstance", {}, {}, naming())
 

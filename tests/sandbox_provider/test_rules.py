@@ -144,7 +144,7 @@ async def test_the_api_refuses_a_creation(world: World, token: str, changes: dic
 
 async def test_subnetworks_of_one_network_do_not_overlap(world: World) -> None:
     await world.create_up_to(SUBNETWORK)
-    with pytest.raises(CloudError, match="10.0.8.0/24 conflicts with existing subnetwork 'the-subnetwork'"):
+    with pytest.raises(CloudError, match=r"10\.0\.8\.0/24 conflicts with existing subnetwork 'the-subnetwork'"):
         await world.create(SUBNETWORK, name="second", ipCidrRange="10.0.8.0/24")
     await world.create(SUBNETWORK, name="second", ipCidrRange="10.0.16.0/24")
 
@@ -255,7 +255,7 @@ def test_defaults_are_filled_in_at_every_depth_and_marked(world: World) -> None:
 
 def test_values_that_are_not_known_yet_pass_every_rule(world: World) -> None:
     for token in (SUBNETWORK, RULE, ACCOUNT, PROJECT_MEMBER, BUCKET, METRIC, DASHBOARD):
-        inputs = {key: UNKNOWN for key in minimal(token)}
+        inputs = dict.fromkeys(minimal(token), UNKNOWN)
         _, failures = world.resources.check(token, inputs, {}, naming())
         assert failures == [], token
 

@@ -1,4 +1,4 @@
-"""The table against what it was made from: the SDK's classes and Google's discovery documents; and against the kinds."""
+"""The table against what it was made from (the SDK, Google's discovery documents), and against the kinds."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_inputs_are_those_of_the_sdk(token: str) -> None:
 @pytest.mark.parametrize("token", TOKENS)
 def test_required_inputs_are_those_of_the_sdk(token: str) -> None:
     arguments = args_class(token)
-    names = {py: pulumi for py, pulumi in sdk_types.input_type_py_to_pulumi_names(arguments).items()}
+    names = dict(sdk_types.input_type_py_to_pulumi_names(arguments))
     signature = inspect.signature(arguments.__init__).parameters
     required = {names[py] for py in names if signature[py].default is inspect.Parameter.empty}
     resource_type = resource_types()[token]
@@ -90,7 +90,7 @@ def test_properties_of_the_kind_are_in_the_table(token: str) -> None:
 
 
 def test_enumerations_are_googles() -> None:
-    """Every value of every enumeration occurs in some enumeration of the API's discovery document with all the others."""
+    """Every enumeration of the table is, value by value, one of the API's discovery document."""
     enumerations: dict[str, list[frozenset[str]]] = {}
     for name, token in (
         ("compute.v1", "gcp:compute/"),

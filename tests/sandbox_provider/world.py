@@ -1,4 +1,4 @@
-"""A cloud for tests: the provider's rules over a store in a temporary folder, and a minimal declaration of every type."""
+"""A cloud for tests: the provider's rules over a store of its own, and a minimal declaration of every type."""
 
 from __future__ import annotations
 
@@ -198,9 +198,9 @@ class World:
         )
         return cls(store, cloud, buckets, Resources(cloud))
 
-    def checked(self, token: str, logical: str = "thing", **changes: object) -> dict[str, Any]:
+    def checked(self, token: str, **changes: object) -> dict[str, Any]:
         """Inputs after the provider's check, which must pass."""
-        inputs, failures = self.resources.check(token, minimal(token, **changes), {}, naming(logical))
+        inputs, failures = self.resources.check(token, minimal(token, **changes), {}, naming())
         assert not failures, failures
         return inputs
 
