@@ -11,6 +11,7 @@ import pytest
 
 from sandbox.compute.declared import Group, group
 from sandbox.compute.groups import GroupManager, desired_size
+from sandbox.compute.instances import quota_fault
 from sandbox.compute.records import (
     AUTOSCALER,
     GROUP,
@@ -117,6 +118,18 @@ async def test_quota_faults_are_googles_and_end_when_there_is_room(tmp_path: Pat
     await rig.rounds()
     assert rig.record.stable
     assert len(rig.vms()) == 1
+
+
+async def test_gpus_of_stopped_instances_and_other_regions_leave_the_quota_alone(rig: Rig) -> None:
+    world.declare_template(rig.store, "v1", gpus=4)
+    await rig.rounds()
+    first, second = rig.vms()
+    limits = {"NVIDIA_T4_GPUS": 8}
+    assert quota_fault(replace(first, name="third"), [first, second], limits) is not None
+    assert quota_fault(replace(first, name="third"), [first, replace(second, status="TERMINATED")], limits) is None
+    assert quota_fault(replace(first, name="third"), [first, replace(second, zone="europe-west4-a")], limits) is None
+    spot = replace(first, name="third", preemptible=True)
+    assert quota_fault(spot, [first, second], {**limits, "PREEMPTIBLE_NVIDIA_T4_GPUS": 4}) is None
 
 
 async def test_a_deleted_group_takes_its_instances_and_addresses_along(rig: Rig) -> None:

@@ -194,7 +194,8 @@ class Toy:
             self._runner = None
 
     async def _health(self, _: web.Request) -> web.Response:
-        return web.Response(status=self.health, text=f"{self.name} health")
+        headers = {"Location": "/alive"} if 300 <= self.health < 400 else {}
+        return web.Response(status=self.health, text=f"{self.name} health", headers=headers)
 
     async def _alive(self, _: web.Request) -> web.Response:
         return web.Response(status=self.alive, text=f"{self.name} alive")
