@@ -24,7 +24,7 @@ from tests.sandbox_control import world
 
 pytestmark = [pytest.mark.servers, pytest.mark.timeout(120)]
 
-ADDRESS, PORT = "127.206.1.9", 18080
+ADDRESS, PORT = f"127.{world.BLOCK}.1.9", 18080
 URL = f"http://{ADDRESS}:{PORT}/v1/thing"
 
 

@@ -54,7 +54,7 @@ class Api:
 @pytest.fixture
 async def api(tmp_path: Path) -> AsyncIterator[Api]:
     rig = Rig(tmp_path, quotas={"NVIDIA_T4_GPUS": 12})
-    world.declare_chain(rig.store, "127.206.1.5", 8080)
+    world.declare_chain(rig.store, f"127.{world.BLOCK}.1.5", 8080)
     world.declare_template(rig.store, "v1", gpus=4)
     world.declare_group(rig.store, "v1", size=4)
     policy = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import replace
@@ -36,8 +37,13 @@ ACCOUNT = f"serving@{PROJECT}.iam.gserviceaccount.com"
 PORT = 8888
 
 
-def settings(state: Path, block: int = 206, **changes: Any) -> SandboxSettings:
-    return SandboxSettings(state=state, block=block, **changes)
+_BLOCKS = range(248, 255)
+"""Above those of real sandboxes, and one for each worker of a parallel test run."""
+BLOCK = _BLOCKS[int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % len(_BLOCKS)]
+
+
+def settings(state: Path, **changes: Any) -> SandboxSettings:
+    return SandboxSettings(state=state, block=BLOCK, **changes)
 
 
 def declare(store: Store, type_token: str, identifier: str, inputs: Json, **state: Any) -> None:
