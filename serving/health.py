@@ -18,7 +18,7 @@ HUNG_S: Final = 60.0
 DEAD_S: Final = 300.0
 """Canaries failing for this long make the VM not live: it is replaced."""
 LOADING_S: Final = 1500.0
-"""A VM that has not served at all after this long is not live; below the group's initial delay of 1800 s."""
+"""A supervisor that was started again and has not served after this long makes the VM not live."""
 STALE_S: Final = 10.0
 """A status older than this was written by a supervisor that is dead or hangs."""
 
@@ -121,6 +121,10 @@ class VmHealth:
     """Why Triton takes no requests, or empty."""
     given_up: str = ""
     """What the supervisor has given up on, or empty."""
+    served_before: bool = False
+    """Whether this VM has been in rotation since it booted. Until then it is not live: a managed instance group takes
+    the first live answer for readiness, and deletes an old VM on it; its initial delay (1800 s) ignores the others.
+    """
 
     def status(self, now: float) -> Status:
         """The verdict at `now`."""
@@ -161,6 +165,8 @@ class VmHealth:
         if self.gpus_seen is not None and self.gpus_seen < self.gpus_expected:
             return self._problem(now)
         if not served:
+            if not self.served_before:
+                return f"has not served since the VM booted: {self._problem(now)}"
             return f"not serving {LOADING_S:.0f} s after the start" if now - self.started > LOADING_S else ""
         for model in self.models.values():
             if model.failing_since is not None and now - model.failing_since > DEAD_S:

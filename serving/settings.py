@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import contract
 from artifact.uri import ArtifactUri
+from serving.boot import BootMark
 from serving.metadata import MetadataError, MetadataServer
 
 _LOOPBACK: Final = "127.0.0.1"
@@ -68,6 +69,11 @@ class Settings:
     def status_file(self) -> Path:
         """Written by the supervisor, read by gateway workers and agent (serving.health.StatusFile)."""
         return self.run_folder / "status.json"
+
+    @property
+    def boot_mark(self) -> BootMark:
+        """Beside the run folder, so that it outlives a restart of the supervisor."""
+        return BootMark(self.run_folder.with_name("served-since-boot"))
 
     @property
     def metrics_folder(self) -> Path:

@@ -202,6 +202,9 @@ class _Vm:
         self._status_file.write(status)
         if status.serving != self._was_serving:
             self._was_serving = status.serving
+            if status.serving and not self._health.served_before:
+                self._settings.boot_mark.serves()
+                self._health.served_before = True
             _log.info("in rotation" if status.serving else "out of rotation", extra={"reason": status.reason})
 
     def _signalled(self, name: str) -> None:

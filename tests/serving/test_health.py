@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from serving import health
+from serving.boot import BootMark
 from serving.health import DEAD_S, HUNG_S, LATELY_S, LOADING_S, STALE_S, ModelHealth, StatusFile, VmHealth, repair
 
 
@@ -42,14 +43,40 @@ def test_a_late_canary_is_forgiven_for_a_while_only() -> None:
     assert not machine.status(LATELY_S + 0.1).serving
 
 
-def test_loading_is_not_serving_but_live() -> None:
+def test_a_vm_is_not_live_before_it_first_serves() -> None:
+    """A group manager takes the first live answer for readiness and would delete an old VM on it."""
     machine = vm(0, passed=None)
     machine.triton = "loading image0"
+    status = machine.status(1.0)
+    assert (status.serving, status.live, status.state) == (False, False, "LOADING")
+    assert status.reason == "has not served since the VM booted: Triton: loading image0"
+    machine.triton = ""
+    for model in machine.models.values():
+        model.passed(2.0)
+    status = machine.status(2.0)
+    assert (status.serving, status.live) == (True, True)
+
+
+def test_loading_again_is_not_serving_but_live() -> None:
+    machine = vm(0, passed=None)
+    machine.triton = "loading image0"
+    machine.served_before = True
     for now in (1.0, DEAD_S + 1, LOADING_S):
         status = machine.status(now)
         assert (status.serving, status.live, status.state) == (False, True, "LOADING")
         assert status.reason == "Triton: loading image0"
     assert not machine.status(LOADING_S + 1).live
+
+
+def test_the_boot_mark_outlives_the_supervisor_but_not_the_boot(tmp_path: Path) -> None:
+    boot_id = tmp_path / "boot_id"
+    boot_id.write_text("one")
+    mark = BootMark(tmp_path / "mark", boot_id)
+    assert not mark.served_before()
+    mark.serves()
+    assert BootMark(tmp_path / "mark", boot_id).served_before()
+    boot_id.write_text("two")
+    assert not mark.served_before()
 
 
 def test_triton_going_away_is_not_serving_at_once_and_no_gpu_takes_requests() -> None:
