@@ -116,7 +116,7 @@ async def _down(folder: StateFolder, program: Path) -> int:
 
 async def _destroy_all(runner: Engine) -> int:
     code = 0
-    for stack in await runner.stacks():
+    for stack in runner.stacks():
         code = await runner.run("destroy", stack, [], []) or code
     return code
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import signal
 import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -21,7 +20,7 @@ from sandbox.provider.cloud import NoBuckets
 from sandbox.provider.server import ProviderServer
 from sandbox.recovery import leftovers, note_owned, of_stack, read_checkpoint, remove, stacks_folder
 from sandbox.settings import SandboxSettings
-from sandbox.stacks import StackConfig, write_copy
+from sandbox.stacks import StackConfig, project_name, write_copy
 from sandbox.store import Store
 from tools import pulumi_cli
 
@@ -74,10 +73,10 @@ class Engine:
                 note_owned(store, self.folder.backend)
             return code
 
-    async def stacks(self) -> list[str]:
-        """Stacks of the sandbox's backend that hold resources."""
-        listed = await self._captured(["stack", "ls", "--json"])
-        return [stack["name"] for stack in json.loads(listed) if stack.get("resourceCount")]
+    def stacks(self) -> list[str]:
+        """Stacks of the program that hold resources here."""
+        found = stacks_folder(self.folder.backend, project_name(self.program)).glob("*.json")
+        return sorted(path.stem for path in found if read_checkpoint(path).resources)
 
     @contextlib.contextmanager
     def _only_run(self, stack: str) -> Iterator[None]:

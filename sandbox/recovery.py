@@ -30,6 +30,8 @@ class Checkpoint:
 
     owned: frozenset[str]
     """Ids of its resources."""
+    resources: int
+    """How many it has, components included."""
     pending: int
     """Operations that were under way when it was last written."""
 
@@ -55,6 +57,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         latest = json.loads(path.read_text())["checkpoint"].get("latest") or {}
     return Checkpoint(
         owned=frozenset(one["id"] for one in latest.get("resources") or () if "id" in one),
+        resources=len(latest.get("resources") or ()),
         pending=len(latest.get("pending_operations") or ()),
     )
 

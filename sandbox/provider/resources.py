@@ -33,7 +33,7 @@ class UnmodelledTypeError(Exception):
 
     def __init__(self, token: str) -> None:
         """`token` is the type's."""
-        modelled = ", ".join(name.removeprefix("gcp:") for name in sorted(resource_types()))
+        modelled = ", ".join(f"{name.split(':')[1].split('/')[0]}.{name.split(':')[2]}" for name in resource_types())
         super().__init__(f"the sandbox does not model {token}; it models {modelled}")
 
 

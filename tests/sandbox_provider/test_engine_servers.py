@@ -20,6 +20,8 @@ from sandbox.store import RESOURCE, Store
 
 pytestmark = pytest.mark.servers
 
+EXPECTED_NO_CHANGES = 7
+"""Exit code of the CLI where `--expect-no-changes` is not met."""
 PROGRAM = """\
 import pulumi
 import pulumi_gcp as gcp
@@ -37,6 +39,9 @@ template = gcp.compute.InstanceTemplate(
     disks=[gcp.compute.InstanceTemplateDiskArgs(source_image="projects/p/global/images/exact")],
     network_interfaces=[gcp.compute.InstanceTemplateNetworkInterfaceArgs(subnetwork=subnetwork.id)],
     metadata={"note": config.require("note")},
+)
+gcp.compute.HealthCheck(
+    "check", check_interval_sec=9, http_health_check=gcp.compute.HealthCheckHttpHealthCheckArgs(port=8888)
 )
 if config.get_bool("broken"):
     gcp.sql.DatabaseInstance("database", database_version="POSTGRES_16", settings={"tier": "db-f1-micro"})
@@ -105,21 +110,21 @@ def toy(tmp_path: Path) -> Iterator[Toy]:
 
 
 def test_a_plan_needs_no_daemon_and_leaves_none(toy: Toy) -> None:
-    assert toy.changes() == {"create": 6}
+    assert toy.changes() == {"create": 7}
     assert toy.processes() == []
     assert toy.declared() == set()
 
 
 def test_a_stack_lives_from_its_first_update_to_its_end(toy: Toy) -> None:
-    kinds = {"Network", "Subnetwork", "Bucket", "BucketObject", "InstanceTemplate"}
+    kinds = {"Network", "Subnetwork", "Bucket", "BucketObject", "InstanceTemplate", "HealthCheck"}
     first = toy.run("up", "toy", "--config", "secret=hush")
-    assert "6 created" in first.stdout
+    assert "7 created" in first.stdout
     assert toy.declared() == kinds
-    assert toy.changes() == {"same": 6}
+    assert toy.changes() == {"same": 7}
 
     second = toy.run("up", "toy", "--config", "note=two")
     assert "replaced" in second.stdout
-    assert toy.changes() == {"same": 6}
+    assert toy.changes() == {"same": 7}
     toy.run("refresh", "toy", "--", "--expect-no-changes")
     toy.run("preview", "toy", "--", "--refresh", "--expect-no-changes")
 
@@ -146,20 +151,23 @@ def test_secrets_stay_secret_in_the_engines_state(toy: Toy) -> None:
 
 
 def test_an_unmodelled_type_stops_the_plan_and_names_itself(toy: Toy) -> None:
-    done = toy.run("preview", "toy", "--config", "broken=true", code=255)
+    done = toy.run("preview", "toy", "--config", "broken=true", code=1)
     assert "the sandbox does not model gcp:sql/databaseInstance:DatabaseInstance" in done.stdout
 
 
 def test_an_edit_behind_the_programs_back_is_found_and_repaired(toy: Toy) -> None:
     toy.run("up", "toy")
     store = Store(StateFolder(toy.state).store)
-    identifier, record = next(iter(store.resources("gcp:compute/subnetwork:Subnetwork")))
-    record["state"]["ipCidrRange"] = "10.0.0.0/19"
+    identifier, record = next(iter(store.resources("gcp:compute/healthCheck:HealthCheck")))
+    record["state"]["checkIntervalSec"] = 5
     store.put(RESOURCE, identifier, record)
+    drifted = toy.run("preview", "toy", "--", "--refresh", "--expect-no-changes", code=EXPECTED_NO_CHANGES)
+    assert "HealthCheck check update [diff: ~checkIntervalSec]" in drifted.stdout
+    toy.run("up", "toy", "--", "--refresh")
+    repaired = store.get(RESOURCE, identifier)
     store.close()
-    toy.run("preview", "toy", "--", "--refresh", "--expect-no-changes", code=1)
-    toy.run("refresh", "toy")
-    assert toy.changes().get("same") != 6
+    assert repaired is not None
+    assert repaired["state"]["checkIntervalSec"] == 9
 
 
 def test_a_killed_run_is_taken_over(toy: Toy) -> None:
@@ -179,7 +187,7 @@ def test_a_killed_run_is_taken_over(toy: Toy) -> None:
         run.kill()
     again = toy.run("up", "toy")
     assert "an earlier run on toy was killed; taking over its lock" in again.stderr
-    assert toy.changes() == {"same": 6}
+    assert toy.changes() == {"same": 7}
     assert "unowned" not in toy.run("status").stdout
 
 
