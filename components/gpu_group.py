@@ -1,5 +1,6 @@
 """A pool's VMs: how many, where, and when one is replaced."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -50,7 +51,7 @@ class GpuGroup(pulumi.ComponentResource):
             project=self._args.names.project,
             check_interval_sec=healing.interval_s,
             timeout_sec=healing.timeout_s,
-            healthy_threshold=1,
+            healthy_threshold=probes_to_live(healing.interval_s),
             unhealthy_threshold=healing.unhealthy_threshold,
             http_health_check=gcp.compute.HealthCheckHttpHealthCheckArgs(
                 port=contract.API_PORT, request_path=contract.LIVENESS_PATH
@@ -148,3 +149,13 @@ def _target(scaling: AutoscalingSettings, gpus: int) -> float:
     Several series of one VM are added up (Google Cloud, "Scale based on Monitoring metrics", 2026-04-08).
     """
     return scaling.gpu_target * (gpus if scaling.metric_source == "ops-agent" else 1)
+
+
+def probes_to_live(interval_s: int) -> int:
+    """Probes in a row that make a VM live: so many that the balancer has found it healthy before.
+
+    A group's update deletes an old VM once a new one is live. The balancer needs PROBES_TO_HEALTHY probes and may have
+    asked just before the VM began to serve, so one more.
+    """
+    balancer_s = (contract.PROBES_TO_HEALTHY + 1) * contract.PROBE_INTERVAL_S
+    return 1 + math.ceil(balancer_s / interval_s)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from sandbox.compute.checks import autohealing_check, services_of, serving_check
@@ -90,7 +90,6 @@ class GroupManager(Controller):
         want = Want(
             group=declared_group,
             size=desired_size(declared_group, *self._autoscaler(declared_group.id), previous=before.target_size),
-            balanced=any(service.health_check for service in using),
             draining_s=max((service.draining_s for service in using), default=0.0),
         )
         seen = {member.name: self._see(member, declared_group, using) for member in before.members}
@@ -106,7 +105,7 @@ class GroupManager(Controller):
             stable=is_stable(want, members),
             reached=is_reached(want, members),
         )
-        self._tell(want, before, after_record, steps, seen)
+        self._tell(want, before, after_record, steps)
         self._store.put(GROUP, declared_group.id, after_record.as_json())
         for one in fresh:
             placed = replace(one, address=self._addresses.for_instance(one.key))
@@ -226,7 +225,6 @@ class GroupManager(Controller):
         before: GroupRecord,
         after: GroupRecord,
         steps: Iterable[Step],
-        seen: Mapping[str, Seen],
     ) -> None:
         subject = short(want.group.id)
         if before.target_size != after.target_size:
@@ -245,12 +243,6 @@ class GroupManager(Controller):
                     self._store.event(subject, f"{member.name}: {fault.code}: {fault.message}")
         if before.stable != after.stable and after.stable:
             self._store.event(subject, f"stable with {len(after.members)} instances")
-        for name in _held_back(want, before, after, seen):
-            self._store.event(
-                subject,
-                f"{name} passes the autohealing check but not the balancer's: the update waits here, where Google's "
-                "group manager, which heeds the autohealing check alone, would go on and delete an old instance",
-            )
 
 
 def desired_size(declared_group: Group, record: AutoscalerRecord | None, mode: str, *, previous: int) -> int:
@@ -260,20 +252,6 @@ def desired_size(declared_group: Group, record: AutoscalerRecord | None, mode: s
     if mode != "OFF":
         return previous
     return previous if declared_group.target_size is None else declared_group.target_size
-
-
-def _held_back(want: Want, before: GroupRecord, after: GroupRecord, seen: Mapping[str, Seen]) -> list[str]:
-    """Members of the new template that just became available by Google's rule and not by this one, in an update."""
-    template = want.group.template
-    if not want.group.update.proactive or all(same(member.template, template) for member in after.members):
-        return []
-    lived = {member.name for member in before.members if member.lived}
-    return [
-        member.name
-        for member in after.members
-        if member.lived and member.name not in lived and same(member.template, template)
-        if want.balanced and seen[member.name].serving != "HEALTHY"
-    ]
 
 
 def _key(member: Member) -> str:

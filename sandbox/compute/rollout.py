@@ -80,8 +80,6 @@ class Want:
 
     group: Group
     size: int
-    balanced: bool
-    """A backend service with a health check sends it requests."""
     draining_s: float
 
 
@@ -118,7 +116,7 @@ def advance(member: Member, seen: Seen, want: Want, now: float) -> Member | None
     healing = want.group.healing
     running_since = member.running_since or now
     lived = member.lived or healing is None or seen.liveness == "HEALTHY"
-    passing = (healing is None or seen.liveness == "HEALTHY") and (not want.balanced or seen.serving == "HEALTHY")
+    passing = healing is None or seen.liveness == "HEALTHY"
     waiting = healing is not None and not lived and now < running_since + healing.initial_delay_s
     return replace(
         member,

@@ -160,13 +160,14 @@ class Backend:
             try:
                 await self.buckets()
             except aiohttp.ClientConnectionError as error:
-                process = self._process
-                ended = process is None or process.poll() is not None
-                if ended or asyncio.get_running_loop().time() > deadline:
+                if asyncio.get_running_loop().time() > deadline:
                     raise RuntimeError(
                         f"the object store did not start on {self._root}: see {self._data.with_name('server.log')}"
                     ) from error
-                await asyncio.sleep(0.05)
+                await asyncio.sleep(0.1)
+                if self._process is None or self._process.poll() is not None:
+                    # The kernel frees a killed predecessor's port a moment after it has reaped the process.
+                    self._spawn()
             else:
                 return
 

@@ -54,7 +54,7 @@ def group(template: str = "v1", **update: Any) -> Group:
 
 
 def want(template: str = "v1", size: int = 2, **update: Any) -> Want:
-    return Want(group=group(template, **update), size=size, balanced=True, draining_s=DRAINING_S)
+    return Want(group=group(template, **update), size=size, draining_s=DRAINING_S)
 
 
 @dataclass
