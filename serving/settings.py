@@ -45,6 +45,8 @@ class Settings:
     gpus: int | None
     """GPUs that must be there; None without a fleet: those that are, or one CPU."""
     fleet: bool
+    model_version: int = 1
+    """The version number that the API shows."""
     gpu_metric: GpuMetric | None = None
     """None: nothing is written (no fleet, or the Ops Agent does it)."""
     drain_s: float
@@ -132,6 +134,7 @@ def of_vm(server: MetadataServer) -> Settings:
         port=contract.API_PORT,
         gpus=int(gpus),
         fleet=True,
+        model_version=int(server.attribute(contract.MODEL_VERSION_KEY) or 1),
         gpu_metric=_gpu_metric(server),
         drain_s=12.0,
         workers=_workers(),

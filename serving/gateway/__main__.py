@@ -35,6 +35,7 @@ async def serve(settings: Settings, listener: socket.socket, gpus: list[int]) ->
         app = Gateway(
             vm=settings.vm,
             key=artifact.manifest.key,
+            version=settings.model_version,
             signatures=artifact.signatures,
             labels=artifact.labels(),
             status=status.read,

@@ -55,6 +55,7 @@ class Gateway:
         *,
         vm: str,
         key: str,
+        version: int,
         signatures: SignatureFile,
         labels: tuple[str, ...],
         status: Callable[[], Status],
@@ -64,7 +65,7 @@ class Gateway:
         max_body_bytes: int,
         request_timeout_s: float,
     ) -> None:
-        self._version = str(signatures.version)
+        self._version = str(version)
         self._signatures = signatures
         self._labels = "".join(f"{label}\n" for label in labels).encode()
         self._status = status

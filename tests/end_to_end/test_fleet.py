@@ -205,5 +205,5 @@ def test_down_leaves_nothing(fleet: Sandbox) -> None:
     fleet.run("down")
     assert not fleet.state.exists()
     assert fleet.processes() == []
-    open_ports = [c.laddr for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
-    assert [address for address in open_ports if str(address[0]).startswith(block)] == []
+    listening = [str(c.laddr) for c in psutil.net_connections("tcp") if c.status == psutil.CONN_LISTEN]
+    assert [address for address in listening if f"'{block}" in address] == []

@@ -128,6 +128,7 @@ def client(signatures: SignatureFile) -> Iterator[Client]:
         app = Gateway(
             vm="vm-1",
             key="0123456789abcdef0123",
+            version=3,
             signatures=signatures,
             labels=tuple(COLOURS),
             status=lambda: made.status,

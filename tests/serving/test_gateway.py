@@ -50,9 +50,9 @@ async def test_every_answer_names_its_vm_and_artifact(client: Client) -> None:
     [
         ("GET", MODEL, 200),
         ("HEAD", MODEL, 200),
-        ("GET", f"{MODEL}/versions/1", 200),
+        ("GET", f"{MODEL}/versions/3", 200),
         ("GET", f"{MODEL}/metadata", 200),
-        ("GET", f"{MODEL}/versions/1/metadata", 200),
+        ("GET", f"{MODEL}/versions/3/metadata", 200),
         ("GET", f"{MODEL}/labels", 200),
         ("GET", "/healthz", 200),
         ("GET", f"{MODEL}/versions/2", 404),
@@ -83,14 +83,14 @@ async def test_routes(client: Client, method: str, path: str, status: int) -> No
 async def test_status_is_tensorflow_servings(client: Client) -> None:
     assert (await client.request("GET", MODEL)).json == {
         "model_version_status": [
-            {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
+            {"version": "3", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
         ]
     }
 
 
 async def test_metadata_describes_the_signatures(client: Client) -> None:
     document = (await client.request("GET", f"{MODEL}/metadata")).json
-    assert document["model_spec"] == {"name": "default", "signature_name": "", "version": "1"}
+    assert document["model_spec"] == {"name": "default", "signature_name": "", "version": "3"}
     signatures = document["metadata"]["signature_def"]["signature_def"]
     assert signatures["serving_default"]["inputs"]["image_bytes"]["dtype"] == "DT_STRING"
     dims = signatures["tensor"]["inputs"]["image"]["tensor_shape"]["dim"]
