@@ -94,6 +94,10 @@ def test_an_exif_orientation_is_not_applied() -> None:
     exif = b"Exif\0\0" + tiff
     turned = plain[:2] + b"\xff\xe1" + struct.pack(">H", len(exif) + 2) + exif + plain[2:]
     assert (load_image(turned, EXACT) == load_image(plain, EXACT)).all()
+    lossless = png(photo())
+    chunk = struct.pack(">I", len(tiff)) + b"eXIf" + tiff + struct.pack(">I", zlib.crc32(b"eXIf" + tiff))
+    turned = lossless[:33] + chunk + lossless[33:]
+    assert (load_image(turned, EXACT) == load_image(lossless, EXACT)).all()
 
 
 @given(st.integers(1, 9000), st.integers(1, 9000), st.sampled_from([0.5, 0.875, 1.0]), st.sampled_from([32, 224, 299]))

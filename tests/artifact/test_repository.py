@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 import requests
+from google.cloud import storage
+from google.cloud import storage
 
 from artifact import repository
 from artifact.archive import file_entry
@@ -79,17 +81,44 @@ def test_the_loser_of_a_race_ends_with_the_winners_manifest(
     winner, loser = write_tiny_artifact(tmp_path / "winner"), write_tiny_artifact(tmp_path / "loser")
     manifest = json.loads((loser.path / MANIFEST_FILE).read_text())
     (loser.path / MANIFEST_FILE).write_text(json.dumps(manifest | {"run": "later"}))
-    create: Callable[..., bool] = repository._create
+    upload: Callable[..., None] = storage.Blob.upload_from_filename
 
-    def overtaken(target: object, name: str, path: Path) -> bool:
-        if name.endswith(MANIFEST_FILE) and path.parent == loser.path:
+    def overtaken(blob: storage.Blob, path: str, **options: object) -> None:
+        if Path(path) == loser.path / MANIFEST_FILE:
             publish(winner.path, f"gs://{bucket}")
-        return create(target, name, path)
+        upload(blob, path, **options)
 
-    monkeypatch.setattr(repository, "_create", overtaken)
+    monkeypatch.setattr(storage.Blob, "upload_from_filename", overtaken)
     result = publish(loser.path, f"gs://{bucket}")
     assert not result.created
     assert result.manifest.run == "test"
+    standing = read_manifest(result.uri)
+    assert standing is not None
+    assert standing.run == "test"
+
+
+def test_a_manifest_that_appears_after_the_look_is_not_overwritten(
+    tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    winner, loser = write_tiny_artifact(tmp_path / "winner"), write_tiny_artifact(tmp_path / "loser")
+    manifest = json.loads((loser.path / MANIFEST_FILE).read_text())
+    (loser.path / MANIFEST_FILE).write_text(json.dumps(manifest | {"run": "later"}))
+    exists = storage.Blob.exists
+    overtaken: list[str] = []
+
+    def look(blob: storage.Blob, **options: object) -> object:
+        if blob.name.endswith(MANIFEST_FILE) and not overtaken:
+            overtaken.append(blob.name)
+            publish(winner.path, f"gs://{bucket}")
+            return False
+        return exists(blob, **options)
+
+    monkeypatch.setattr(storage.Blob, "exists", look)
+    result = publish(loser.path, f"gs://{bucket}")
+    assert overtaken
+    assert not result.created
+    assert result.manifest.run == "test"
+    assert read_manifest(result.uri) == winner.manifest
 
 
 def test_the_manifest_goes_last(tmp_path: Path, storage_url: str, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:

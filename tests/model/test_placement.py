@@ -141,6 +141,26 @@ def test_the_cpu_graph_holds_integers_uint8_activations_and_int32_bias() -> None
         assert (np.abs(restored - Graph(model).constant(f"{layer}_b")) <= scale).all()
 
 
+@pytest.mark.parametrize("layer", ["stem", "expand", "project", "dense"])
+def test_seven_bit_weights_of_the_cpu_graph_are_safe_in_pairs(layer: str) -> None:
+    def greatest_pair(bits: int) -> int:
+        graph = cpu(mobile_net(), bits)
+        integers = graph.constant(graph.producer[named(graph, layer).input[1]].input[0]).astype(int)
+        by_channel = np.moveaxis(integers, 1 if layer == "dense" else 0, 0)
+        channels = by_channel.reshape(len(by_channel), -1)
+        return max(int(np.sort(sign * channels, 1)[:, -2:].sum(1).max()) for sign in (1, -1))
+
+    assert greatest_pair(8) > 128
+    assert greatest_pair(7) <= 128
+
+
+def test_depthwise_weights_keep_their_eight_bits() -> None:
+    for bits in (7, 8):
+        graph = cpu(mobile_net(), bits)
+        integers = graph.constant(graph.producer[named(graph, "depthwise").input[1]].input[0])
+        assert (np.abs(integers.astype(int)).max((1, 2, 3)) == 127).all()
+
+
 def test_the_cpu_graph_leaves_relu6_to_saturation() -> None:
     graph = cpu(mobile_net())
     assert not [node for node in graph.nodes if node.op_type == "Clip"]
