@@ -9,17 +9,14 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Final, get_args
+from typing import get_args
 
 from sandbox.engine import Engine, Operation, engine, say
-from sandbox.folder import REPOSITORY, SandboxError, StateFolder
+from sandbox.folder import SandboxError, StateFolder, chosen_program
 from sandbox.inspection import follow_events, follow_log, overview
 from sandbox.lifecycle import end_everything, ensure_running
 from sandbox.operator import as_shell, clean_environment, variables
 from tools import pulumi_cli
-
-PROGRAM_VARIABLE: Final = "SANDBOX_PROGRAM"
-"""Environment variable that names another Pulumi program than the repository's, for tests."""
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -74,7 +71,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 async def _dispatch(options: argparse.Namespace, rest: Sequence[str]) -> int:
-    folder, program = StateFolder.chosen(), Path(os.environ.get(PROGRAM_VARIABLE) or REPOSITORY)
+    folder, program = StateFolder.chosen(), chosen_program()
     command: str = options.command
     if command in get_args(Operation):
         async with engine(folder, program, fleet=command != "preview") as runner:
@@ -99,26 +96,23 @@ async def _dispatch(options: argparse.Namespace, rest: Sequence[str]) -> int:
 
 
 async def _down(folder: StateFolder, program: Path) -> int:
-    """Destroy what is deployed if there is a daemon to do it; in any case leave nothing running."""
+    """Destroy what is deployed if there is a daemon to do it; in any case leave nothing of the sandbox."""
     began = time.monotonic()
-    code = 0
     if folder.running() is not None:
         try:
-            async with engine(folder, program, fleet=True) as runner:
-                code = await _destroy_all(runner)
+            async with engine(folder, program, fleet=False) as runner:
+                await _destroy_all(runner)
         except SandboxError as error:
             say(f"sandbox: {error}")
-            code = 1
     await end_everything(folder, say)
     say(f"sandbox: nothing is left of it ({time.monotonic() - began:.0f} s)")
-    return code
+    return 0
 
 
-async def _destroy_all(runner: Engine) -> int:
-    code = 0
+async def _destroy_all(runner: Engine) -> None:
     for stack in runner.stacks():
-        code = await runner.run("destroy", stack, [], []) or code
-    return code
+        if await runner.run("destroy", stack, [], []):
+            say(f"sandbox: the stack {stack} keeps the above (protected, or not empty); here it goes with the sandbox")
 
 
 def _operator(folder: StateFolder) -> dict[str, str]:

@@ -18,7 +18,7 @@ from sandbox.balancer.envoy import Balancer
 from sandbox.compute.autoscaler import Autoscalers
 from sandbox.compute.groups import GroupManager
 from sandbox.compute.health import HealthCheckers
-from sandbox.folder import REPOSITORY, Running, SandboxError, StateFolder, code_version, exclusive, lock_port
+from sandbox.folder import Running, SandboxError, StateFolder, chosen_program, code_version, exclusive, lock_port
 from sandbox.iam.policy import Policy
 from sandbox.iam.tokens import Tokens
 from sandbox.machine.host import MachineHost
@@ -51,7 +51,7 @@ async def serve(folder: StateFolder, settings: SandboxSettings) -> None:
     store = Store(folder.store)
     policy, tokens, addresses = Policy(settings, store), Tokens(store), Addresses(settings, store)
     storage = StorageService(settings, store, policy)
-    provider = ProviderServer(settings, store, addresses, storage, program=REPOSITORY)
+    provider = ProviderServer(settings, store, addresses, storage, program=chosen_program())
     parts: list[Part] = [
         storage,
         ApiServer(settings, store, tokens, policy),

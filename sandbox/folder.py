@@ -17,7 +17,9 @@ from sandbox.machine.processes import ProcessId
 from sandbox.settings import SandboxSettings
 
 REPOSITORY: Final = Path(__file__).resolve().parent.parent
-"""Folder of the Pulumi program that the sandbox belongs to."""
+"""Where the sandbox's own code lies, and the Pulumi program that it belongs to."""
+PROGRAM_VARIABLE: Final = "SANDBOX_PROGRAM"
+"""Environment variable that names the folder of another Pulumi program than the repository's."""
 STATE_VARIABLE: Final = "SANDBOX_STATE_DIR"
 """Environment variable that names another state folder than `.sandbox` in the repository."""
 LOCK_PORT: Final = 8076
@@ -29,6 +31,11 @@ _TUNABLE: Final[Mapping[str, Callable[[SandboxSettings, float], SandboxSettings]
     "bootDelayS": lambda settings, value: replace(settings, boot_delay_s=value),
     "iamDelayS": lambda settings, value: replace(settings, iam_delay_s=value),
 }
+
+
+def chosen_program() -> Path:
+    """Folder of the Pulumi program that the sandbox runs."""
+    return Path(os.environ.get(PROGRAM_VARIABLE) or REPOSITORY).resolve()
 
 
 class SandboxError(Exception):

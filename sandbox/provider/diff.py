@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from typing import Any
@@ -52,16 +52,19 @@ def changes(
     return list(differ.objects(resource_type.properties, old_inputs, old_state, news, prefix="", pattern=""))
 
 
-def name_requires_delete_first(resource_type: ResourceType, old_inputs: Json, news: Json) -> bool:
-    """Whether a replacement would meet its predecessor's name, so the old resource must go first.
+def name_requires_delete_first(
+    resource_type: ResourceType, old_inputs: Json, news: Json, unique_names: Collection[str]
+) -> bool:
+    """Whether a replacement must delete the old resource first, because the program names it itself.
 
-    Source: pulumi-terraform-bridge, `nameRequiresDeleteBeforeReplace` (pkg/tfbridge/provider.go): true where a property
-    that could be generated is given by the program and stays the same.
+    Source: pulumi-terraform-bridge, `nameRequiresDeleteBeforeReplace` (pkg/tfbridge/schema.go). A name that the program
+    gives is taken to be the old one even where it changes; `unique_names` are the properties of the few types for which
+    the bridge is told to compare (`UniqueNameFields`).
     """
-    return any(
-        prop.autoname and key in news and key not in news.get(DEFAULTS, ()) and old_inputs.get(key) == news[key]
-        for key, prop in resource_type.properties.items()
-    )
+    defaults = news.get(DEFAULTS, ())
+    if unique_names:
+        return all(old_inputs.get(key) == news.get(key) and key not in defaults for key in unique_names)
+    return any(prop.autoname and key in news and key not in defaults for key, prop in resource_type.properties.items())
 
 
 @dataclass(frozen=True, slots=True)

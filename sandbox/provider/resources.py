@@ -62,7 +62,7 @@ class Resources:
             for one in found
         ]
         replaces = any(one.replaces for one in found)
-        return found, replaces and name_requires_delete_first(resource_type, old_inputs, news)
+        return found, replaces and name_requires_delete_first(resource_type, old_inputs, news, kind.unique_names)
 
     def plan_creation(self, token: str, inputs: Json, config: ProviderConfig) -> Json:
         """State of a resource that is yet to be created: what only the cloud decides is unknown."""

@@ -217,9 +217,17 @@ def test_an_input_given_with_the_value_that_it_has_is_no_change(world: World) ->
 def test_a_replacement_under_a_name_that_the_program_gives_deletes_first(world: World) -> None:
     old, new = (world.checked(ADDRESS, description=text) for text in ("one", "two"))
     assert world.resources.diff(ADDRESS, old, {}, new)[1] is True
+    renamed = world.checked(ADDRESS, name="another")
+    assert world.resources.diff(ADDRESS, old, {}, renamed)[1] is True
     old, new = (world.checked(ADDRESS, name=None, description=text) for text in ("one", "two"))
-    new["name"] = "thing-0000000"
     assert world.resources.diff(ADDRESS, old, {}, new)[1] is False
+
+
+def test_a_template_under_another_name_need_not_delete_first(world: World) -> None:
+    old, new = (world.checked(TEMPLATE, machineType=text) for text in ("one", "two"))
+    assert world.resources.diff(TEMPLATE, old, {}, new)[1] is True
+    renamed = world.checked(TEMPLATE, name="another", machineType="two")
+    assert world.resources.diff(TEMPLATE, old, {}, renamed)[1] is False
 
 
 def test_a_generated_name_has_seven_digits_and_stays(world: World) -> None:

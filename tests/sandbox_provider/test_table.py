@@ -7,6 +7,7 @@ import inspect
 import json
 from collections.abc import Iterator, Mapping
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -109,6 +110,33 @@ def test_enumerations_are_googles() -> None:
                 assert frozenset(prop.enum) in enumerations[service], f"{token} {path}"
                 checked += 1
     assert checked > 40
+
+
+def test_what_updates_in_place_and_the_defaults_are_as_recorded() -> None:
+    """The record was made from the schemas that the table follows; a change of either is a change on purpose."""
+    recorded = json.loads((Path(__file__).parent / "golden_in_place.json").read_text())
+    found = {
+        token: {
+            "inPlace": sorted(in_place(resource_type.properties)),
+            "defaults": dict(defaults(resource_type.properties)),
+        }
+        for token, resource_type in resource_types().items()
+    }
+    assert found == recorded
+
+
+def in_place(properties: Mapping[str, Property], prefix: str = "") -> Iterator[str]:
+    for name, prop in properties.items():
+        if prop.is_input and not prop.replaces:
+            yield from in_place(prop.properties, f"{prefix}{name}.") if prop.is_block else [f"{prefix}{name}"]
+
+
+def defaults(properties: Mapping[str, Property], prefix: str = "") -> Iterator[tuple[str, object]]:
+    for name, prop in properties.items():
+        if prop.is_input:
+            if prop.default is not None:
+                yield f"{prefix}{name}", prop.default
+            yield from defaults(prop.properties, f"{prefix}{name}.")
 
 
 def find(resource_type: ResourceType, path: str) -> Property | None:

@@ -53,6 +53,8 @@ class Kind:
     """Values of optional inputs that the API fills in; they are state, never inputs."""
     overwrites: ClassVar[bool] = False
     """The API takes a second creation under the same id as a change of the first."""
+    unique_names: ClassVar[tuple[str, ...]] = ()
+    """Properties that pulumi-gcp's `UniqueNameFields` lists: a replacement under another name need not delete first."""
     known_in_preview: ClassVar[frozenset[str]] = frozenset()
     """Outputs that the provider already computes in a plan."""
 

@@ -55,6 +55,7 @@ class InstanceTemplate(ComputeKind):
     pulumi_type = TEMPLATE
     noun = "instance_template"
     numeric_text = ("numericId",)
+    unique_names = ("name", "namePrefix")
     has_labels = True
     references = (
         Reference(path="networkInterfaces[].network", targets=(NETWORK,), holds=False),

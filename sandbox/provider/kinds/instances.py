@@ -64,7 +64,7 @@ class Instance(ComputeKind):
     def replacing(self, old_inputs: Json, news: Json) -> Iterator[str]:
         """A startup script replaces its VM, except where it only moves into the metadata.
 
-        Source: terraform-provider-google `resource_compute_instance.go`, `startupScriptCustomizeDiff`.
+        Source: terraform-provider-google `resource_compute_instance.go`, `isGracefulMetadataStartupSwitch`.
         """
         old, new = (one.get("metadataStartupScript") for one in (old_inputs, news))
         if old != new and not (new is None and (news.get("metadata") or {}).get("startup-script") == old):

@@ -107,8 +107,8 @@ class Firewall(ComputeKind):
     def failures(self, inputs: Json) -> Iterator[Failure]:
         """Sources and actions fit together.
 
-        Source: terraform-provider-google `resource_compute_firewall.go`: ExactlyOneOf and ConflictsWith of its schema,
-        `resourceComputeFirewallSourceFieldsCustomizeDiff`.
+        Source: terraform-provider-google, `resource_compute_firewall.go`: ExactlyOneOf and ConflictsWith of its schema,
+        and "one of source_tags, source_ranges, or source_service_accounts must be defined" of its CustomizeDiff.
         """
         yield from super().failures(inputs)
         if is_set(inputs, "allows") == is_set(inputs, "denies"):
