@@ -67,11 +67,14 @@ class Credentials:
 
 
 class GoogleApi:
-    """JSON calls to one API root."""
+    """JSON calls to one API root; `roles` are what a person who is refused lacks."""
 
-    def __init__(self, credentials: Credentials, root: str) -> None:
+    def __init__(
+        self, credentials: Credentials, root: str, roles: str = "roles/compute.viewer and roles/monitoring.viewer"
+    ) -> None:
         self._credentials = credentials
         self._root = root
+        self._roles = roles
 
     def get(self, path: str, parameters: Mapping[str, str | int] | None = None) -> Json:
         """GET `path` below the root.
@@ -82,8 +85,12 @@ class GoogleApi:
         return self._call("GET", path, parameters, None)
 
     def post(self, path: str, body: Json | None = None, parameters: Mapping[str, str | int] | None = None) -> Json:
-        """POST for the read-only methods that Google spells as POST. Raises as `get` does."""
+        """POST to `path` below the root, once. Raises as `get` does."""
         return self._call("POST", path, parameters, body)
+
+    def delete(self, path: str, parameters: Mapping[str, str | int] | None = None) -> Json:
+        """DELETE `path` below the root, once. Raises as `get` does."""
+        return self._call("DELETE", path, parameters, None)
 
     def get_pages(self, path: str, items: str, parameters: Mapping[str, str | int]) -> Iterator[Json]:
         """Elements of field `items` over all pages of a GET. Raises as `get` does."""
@@ -119,7 +126,7 @@ class GoogleApi:
             ) from error
         if response.ok:
             return _object(response, url)
-        raise _refusal(response, url)
+        raise _refusal(response, url, self._roles)
 
 
 def _object(response: requests.Response, url: str) -> Json:
@@ -134,7 +141,7 @@ def _object(response: requests.Response, url: str) -> Json:
     return value
 
 
-def _refusal(response: requests.Response, url: str) -> ClientError:
+def _refusal(response: requests.Response, url: str, roles: str) -> ClientError:
     try:
         error: Json = response.json()["error"]
         message = str(error["message"])
@@ -148,7 +155,7 @@ def _refusal(response: requests.Response, url: str) -> ClientError:
         return NotFoundError(problem, remedy)
     remedies = {
         401: LOGIN,
-        403: "Ask for roles/compute.viewer and roles/monitoring.viewer on the project.",
+        403: f"Ask for {roles} on the project.",
     }
     remedy = remedies.get(response.status_code, "Update the client to the program's version, or report it.")
     if disabled := disabled_api(error):

@@ -27,6 +27,7 @@ def from_template(
     scheduling = template.get("scheduling") or {}
     accelerators = template.get("guestAccelerators") or []
     boot = next((disk for disk in template["disks"] if disk.get("boot", True)), template["disks"][0])
+    limit = (scheduling.get("maxRunDuration") or {}).get("seconds")
     spot = bool(scheduling.get("preemptible")) or scheduling.get("provisioningModel") == "SPOT"
     metadata = {str(key): str(value) for key, value in (template.get("metadata") or {}).items()}
     if template.get("metadataStartupScript"):
@@ -52,6 +53,10 @@ def from_template(
         created_by=group,
         created=now,
         stop_notice_s=_SPOT_NOTICE_S if spot else _STANDARD_NOTICE_S,
+        external_address=bool(interfaces[0].get("accessConfigs")),
+        disk_gib=int(boot.get("diskSizeGb") or 0),
+        max_run_s=float(limit or 0),
+        at_limit="DELETED" if scheduling.get("instanceTerminationAction") == "DELETE" else "TERMINATED",
         labels={str(key): str(value) for key, value in (template.get("labels") or {}).items()},
     )
 

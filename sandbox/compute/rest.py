@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-import time
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,7 +10,8 @@ from typing import Final, Literal
 from aiohttp import web
 
 from sandbox.balancer.chain import address_of
-from sandbox.compute import wire
+from sandbox.compute import operations, wire
+from sandbox.compute.changes import Changes
 from sandbox.compute.checks import autohealing_check, serving_check, serving_port
 from sandbox.compute.declared import (
     AUTOSCALER,
@@ -26,7 +25,7 @@ from sandbox.compute.declared import (
     properties,
 )
 from sandbox.compute.instances import quota_metric
-from sandbox.compute.names import group_manager_of, region_of, relative, same, self_link, short
+from sandbox.compute.names import group_manager_of, region_of, relative, same, self_link
 from sandbox.compute.records import (
     GroupRecord,
     autoscaler_record,
@@ -43,8 +42,6 @@ from sandbox.rest import Access, ApiError, json_body, only_parameters
 from sandbox.settings import SandboxSettings
 from sandbox.store import INSTANCE, RESOURCE, Json, Store
 
-_OPERATION: Final = "operation"
-"""Kind of the records: operation name -> what was asked of which instance."""
 _PAGING: Final = ("maxResults", "pageToken", "orderBy", "returnPartialSuccess")
 _SERIAL_LIMIT: Final = 1024 * 1024
 """Bytes of one serial port answer (compute v1, instances.getSerialPortOutput)."""
@@ -86,9 +83,7 @@ class ComputeApi:
         router.add_get(f"{project}/global/forwardingRules", self._list_rules)
         router.add_get(f"{project}/global/forwardingRules/{{name}}", self._get_rule)
         router.add_get(f"{project}/global/instanceTemplates/{{name}}", self._get_template)
-        router.add_get(f"{project}/global/images", self._list_images)
-        router.add_get(f"{project}/global/images/{{name}}", self._get_image)
-        router.add_get(f"{project}/global/operations/{{name}}", self._get_global_operation)
+        Changes(self._settings, self._store, self._access, self._vm).add_to(router)
         return app
 
     # --- Project and region ------------------------------------------------------------------------------------------
@@ -229,40 +224,28 @@ class ComputeApi:
         vm = self._vm(request)
         if vm.desired == "DELETED":
             raise ApiError(400, f"The resource '{self._path(vm)}' is not ready: it is being deleted")
-        number = str(secrets.randbelow(10**18) + 10**18)
-        record: Json = {
-            "id": number,
-            "name": f"operation-{number}",
-            "type": verb,
+        asked: Json = {
+            "target": self._path(vm),
             "zone": vm.zone,
             "instance": vm.name,
             "numeric_id": vm.numeric_id,
             "desired": desired,
-            "user": email,
-            "inserted": time.time(),
         }
-        self._store.put(_OPERATION, record["name"], record)
         self._store.put(INSTANCE, vm.key, replace(vm, desired=desired).as_json())
         self._store.event(vm.name, f"{verb} asked for by {email}")
-        return web.json_response(wire.operation(record, done=self._done(record), project=self._project))
+        return self._operation(operations.begin(self._store, request, email, verb, asked))
 
     async def _get_operation(self, request: web.Request) -> web.Response:
         self._access.demand(request, "compute.zoneOperations.get")
         only_parameters(request)
-        record = self._store.get(_OPERATION, request.match_info["name"])
-        if record is None or record["zone"] != request.match_info["zone"]:
+        record = operations.find(self._store, request.match_info["name"], request.match_info["zone"])
+        if record is None:
             raise _not_found(relative(request.path))
-        return web.json_response(wire.operation(record, done=self._done(record), project=self._project))
+        return self._operation(record)
 
-    async def _get_global_operation(self, request: web.Request) -> web.Response:
-        self._access.demand(request, "compute.globalOperations.get")
-        only_parameters(request)
-        raise _not_found(relative(request.path))
-
-    def _done(self, record: Json) -> bool:
-        vm = instance(self._store, f"{record['zone']}/{record['instance']}")
-        gone = vm is None or vm.numeric_id != record["numeric_id"]
-        return gone or (vm is not None and (vm.status == record["desired"] or vm.desired != record["desired"]))
+    def _operation(self, record: Json) -> web.Response:
+        done = operations.is_done(self._store, record)
+        return web.json_response(wire.operation(record, done=done, project=self._project))
 
     # --- Load balancing ----------------------------------------------------------------------------------------------
 
@@ -318,7 +301,7 @@ class ComputeApi:
         address = address_of(self._store, self._addresses, identifier, found.get("ipAddress") or "")
         return wire.forwarding_rule(identifier, found, address)
 
-    # --- Templates and images ----------------------------------------------------------------------------------------
+    # --- Templates --------------------------------------------------------------------------------------------------
 
     async def _get_template(self, request: web.Request) -> web.Response:
         self._access.demand(request, "compute.instanceTemplates.get")
@@ -327,28 +310,6 @@ class ComputeApi:
         return web.json_response(
             wire.instance_template(identifier, properties(self._resource(INSTANCE_TEMPLATE, identifier)))
         )
-
-    async def _list_images(self, request: web.Request) -> web.Response:
-        self._access.recognise(request)
-        only_parameters(request, *_PAGING)
-        project = request.match_info["project"]
-        items = [wire.image(project, name) for name in sorted(self._images(project))]
-        return web.json_response(wire.collection("imageList", f"projects/{project}/global/images", items))
-
-    async def _get_image(self, request: web.Request) -> web.Response:
-        self._access.recognise(request)
-        only_parameters(request)
-        project, name = request.match_info["project"], request.match_info["name"]
-        if name not in self._images(project):
-            raise _not_found(f"projects/{project}/global/images/{name}")
-        return web.json_response(wire.image(project, name))
-
-    def _images(self, project: str) -> set[str]:
-        """Images of a project that anything declared boots from: the sandbox has no catalogue of Google's."""
-        used = {vm.image for vm in instances(self._store)}
-        for _, found in declared(self._store, INSTANCE_TEMPLATE):
-            used |= {str(disk.get("sourceImage") or "") for disk in found.get("disks") or ()}
-        return {short(image) for image in used if relative(image).startswith(f"projects/{project}/global/images/")}
 
     # --- Finding -----------------------------------------------------------------------------------------------------
 

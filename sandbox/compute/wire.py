@@ -105,6 +105,8 @@ def instance(vm: Instance, project: str) -> Json:
     """Instance."""
     where = f"projects/{project}/zones/{vm.zone}"
     interface: Json = {"name": "nic0", "network": self_link(vm.network), "networkIP": vm.address}
+    if vm.external_address:
+        interface["accessConfigs"] = [{"name": "External NAT", "type": "ONE_TO_ONE_NAT"}]
     if vm.subnetwork:
         interface["subnetwork"] = self_link(vm.subnetwork)
     answer: Json = {
@@ -123,6 +125,7 @@ def instance(vm: Instance, project: str) -> Json:
             "items": [{"key": key, "value": value} for key, value in vm.metadata.items()],
         },
         "networkInterfaces": [interface],
+        "disks": [{"boot": True, "type": "PERSISTENT", "source": self_link(f"{where}/disks/{vm.name}")}],
         "scheduling": {
             "preemptible": vm.preemptible,
             "automaticRestart": vm.automatic_restart,
@@ -257,29 +260,23 @@ def instance_template(identifier: str, found: Json) -> Json:
     return _common("instanceTemplate", identifier, found, found.get("numericId")) | {"properties": properties}
 
 
-def image(project: str, name: str) -> Json:
-    """Image, as far as its name tells."""
-    link = self_link(f"projects/{project}/global/images/{name}")
-    return {"kind": "compute#image", "name": name, "status": "READY", "selfLink": link}
-
-
 def quota(metric: str, limit: float, usage: float) -> Json:
     """Quota."""
     return {"metric": metric, "limit": float(limit), "usage": float(usage)}
 
 
 def operation(record: Json, *, done: bool, project: str) -> Json:
-    """Operation of a zone, from its record."""
-    where = f"projects/{project}/zones/{record['zone']}"
+    """Operation of a zone or of the project, from its record."""
+    zone = f"projects/{project}/zones/{record['zone']}" if record.get("zone") else ""
     inserted = timestamp(record["inserted"])
-    return {
+    place: Json = {"zone": self_link(zone)} if zone else {}
+    return place | {
         "kind": "compute#operation",
         "id": record["id"],
         "name": record["name"],
         "operationType": record["type"],
-        "zone": self_link(where),
-        "selfLink": self_link(f"{where}/operations/{record['name']}"),
-        "targetLink": self_link(f"{where}/instances/{record['instance']}"),
+        "selfLink": self_link(f"{zone or f'projects/{project}/global'}/operations/{record['name']}"),
+        "targetLink": self_link(record["target"]),
         "user": record["user"],
         "status": "DONE" if done else "RUNNING",
         "progress": 100 if done else 0,

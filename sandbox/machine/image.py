@@ -12,6 +12,7 @@ import shutil
 from pathlib import Path
 from typing import Final
 
+from sandbox.machine.disks import DiskImage
 from sandbox.machine.entry import command_line
 from sandbox.machine.scratch import Scratch
 
@@ -47,10 +48,11 @@ _BAKED: Final = (_DRIVER, ("docker.io", TOOLKIT))
 """An image of one's own project: what baking puts there."""
 
 
-def lay_out(scratch: Scratch, image: str, gpus: int, tools: Path) -> None:
+def lay_out(scratch: Scratch, image: str, gpus: int, tools: Path, disk: DiskImage | None = None) -> None:
     """Fill the VM's command folder for its first boot from `image`; later boots keep what was installed since.
 
-    `tools` is the folder that `link_tools` made.
+    `tools` is the folder that `link_tools` made. `disk` is what an image made here holds; `image` is then the stock
+    image that it goes back to.
     """
     project = image.removeprefix("https://www.googleapis.com/compute/v1/").removeprefix("projects/").partition("/")[0]
     driver, packages = _STOCK.get(project, _BAKED)
@@ -61,14 +63,22 @@ def lay_out(scratch: Scratch, image: str, gpus: int, tools: Path) -> None:
         scratch.container_gpu_commands.mkdir(exist_ok=True)
         _stand_in(scratch.container_gpu_commands, "nvidia-smi")
     if not scratch.packages.exists():
-        scratch.installed.mkdir(parents=True, exist_ok=True)
-        scratch.packages.write_text("[]")
-        install(scratch, packages)
+        _fill(scratch, packages, disk)
     if has_docker(scratch):
         start_docker(scratch)
     link = scratch.tools
     if not link.is_symlink():
         link.symlink_to(tools)
+
+
+def _fill(scratch: Scratch, packages: tuple[str, ...], disk: DiskImage | None) -> None:
+    """What a fresh disk holds: `packages`, or whatever was on the disk that was copied."""
+    if disk is not None:
+        disk.restore(scratch)
+        packages = tuple(installed(scratch))
+    scratch.installed.mkdir(parents=True, exist_ok=True)
+    scratch.packages.write_text("[]")
+    install(scratch, packages)
 
 
 def installed(scratch: Scratch) -> list[str]:

@@ -48,6 +48,14 @@ class Instance:
     """Process id of its init while it runs."""
     last_error: str = ""
     labels: dict[str, str] = field(default_factory=dict)
+    external_address: bool = False
+    """Whether it has an external address besides its internal one."""
+    disk_gib: int = 0
+    """Size of the boot disk; 0 for the image's own."""
+    max_run_s: float = 0.0
+    """How long it may run from a start; 0 for ever."""
+    at_limit: Literal["TERMINATED", "DELETED"] = "TERMINATED"
+    """What becomes of it after `max_run_s`."""
 
     @property
     def key(self) -> str:

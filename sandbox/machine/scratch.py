@@ -108,6 +108,11 @@ class Scratch:
         return self.run / "powered-off"
 
     @property
+    def isolated(self) -> Path:
+        """There while the VM cannot reach the internet."""
+        return self.run / "isolated"
+
+    @property
     def gpus(self) -> Path:
         """What nvidia-smi tells, written by the simulated GPU."""
         return self.run / "gpus.json"

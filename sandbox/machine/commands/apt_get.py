@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Final
 
 from sandbox.machine import image
+from sandbox.machine.internet import demand_internet
 from sandbox.machine.refusal import Refusal, not_modelled
 from sandbox.machine.scratch import Scratch
 
@@ -35,12 +36,14 @@ def main(arguments: list[str]) -> int:
             words.append(word)
     match words:
         case ["update"]:
+            demand_internet(Scratch.here(), "Err:1 http://archive.ubuntu.com/ubuntu noble InRelease: timed out", _ERROR)
             print("Reading package lists... Done (simulated)")
         case ["clean"]:
             pass
         case ["install", *packages]:
             if not set(arguments) & {"-y", "--yes", "--assume-yes"}:
                 raise Refusal("Do you want to continue? [Y/n] Abort. (standard input is not a terminal: use -y)", 1)
+            demand_internet(Scratch.here(), "E: Failed to fetch http://archive.ubuntu.com/ubuntu: timed out", _ERROR)
             _install(packages)
         case _:
             raise not_modelled("apt-get", " ".join(words) or "a call without a command", _ERROR)
