@@ -91,7 +91,7 @@ class _Differ:
                 if not prop.computed:
                     yield PropertyChange(path=path, change=Change.DELETE, replaces=replaces or prop.any_replaces())
             elif key not in olds:
-                if not (prop.computed and _plain(state.get(key)) == _plain(news[key])):
+                if not (prop.computed and self._same(state.get(key), news[key], inner_pattern)):
                     yield PropertyChange(path=path, change=Change.ADD, replaces=replaces or prop.any_replaces())
             else:
                 yield from self.values(
@@ -158,6 +158,9 @@ class _Differ:
                 change = Change.ADD if key not in old else Change.DELETE if key not in new else Change.UPDATE
                 place = f"{path}.{key}" if key.isidentifier() else f"{path}[{json.dumps(key)}]"
                 yield PropertyChange(path=place, change=change, replaces=replaces)
+
+    def _same(self, live: Value, new: Value, pattern: str) -> bool:
+        return bool(_plain(live) == _plain(new)) or self._equal(live, new, pattern)
 
     def _equal(self, old: Value, new: Value, pattern: str) -> bool:
         if old is UNKNOWN or new is UNKNOWN:

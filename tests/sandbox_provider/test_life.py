@@ -346,7 +346,7 @@ async def test_a_vm_is_in_the_network_of_its_subnetwork(world: World) -> None:
     ids = await world.create_up_to(TEMPLATE)
     record = world.store.get(RESOURCE, ids[TEMPLATE])
     assert record is not None
-    assert record["state"]["networkInterfaces"][0]["network"] == "the-network"
+    assert record["state"]["networkInterfaces"][0]["network"] == f"projects/{PROJECT}/global/networks/the-network"
 
 
 async def test_an_instance_is_inserted_for_the_machine_host_and_waited_for(world: World) -> None:
@@ -367,6 +367,22 @@ async def test_an_instance_is_inserted_for_the_machine_host_and_waited_for(world
     await world.resources.delete(INSTANCE, identifier)
     assert list(world.store.items(INSTANCE_RECORD)) == []
     host.cancel()
+
+
+async def test_a_running_instance_does_not_change_its_machine_type(world: World) -> None:
+    await world.create_up_to(SUBNETWORK)
+    host = asyncio.create_task(boot(world))
+    identifier, _ = await world.create(INSTANCE)
+    host.cancel()
+    with pytest.raises(CloudError, match="Changing machineType of a started instance requires stopping it"):
+        await world.resources.update(
+            INSTANCE,
+            urn(INSTANCE, "i"),
+            identifier,
+            old_inputs=world.checked(INSTANCE),
+            inputs=world.checked(INSTANCE, machineType="n1-standard-8"),
+            config=CONFIG,
+        )
 
 
 async def test_a_vm_that_vanished_behind_the_programs_back_is_read_as_gone(world: World) -> None:

@@ -72,7 +72,7 @@ class Kind:
             isinstance(old, str)
             and isinstance(new, str)
             and any(reference.path == pattern for reference in self.references)
-            and same(old, new)
+            and same_link(old, new)
         )
 
     def identifier(self, inputs: Json, config: ProviderConfig) -> str:
@@ -119,6 +119,12 @@ class Kind:
     def target_of(self, reference: Reference, value: str, own: str) -> str:
         """Id of the resource that a value of this kind's property names; `own` is this resource's id."""
         return relative(value)
+
+
+def same_link(one: str, other: str) -> bool:
+    """Whether two references mean one resource: self link, id, partial URL or bare name, in any pair."""
+    left, right = relative(one), relative(other)
+    return same(one, other) or left.endswith(f"/{right}") or right.endswith(f"/{left}")
 
 
 def values_at(inputs: Value, path: str) -> Iterator[tuple[str, Any]]:

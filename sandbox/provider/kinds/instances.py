@@ -14,11 +14,11 @@ from sandbox.machine.instance import Instance as Machine
 from sandbox.provider.check import Failure
 from sandbox.provider.cloud import Cloud
 from sandbox.provider.errors import CloudError
-from sandbox.provider.kinds.base import Kind, Plan, Reference, filled_in
+from sandbox.provider.kinds.base import Kind, Plan, Reference, filled_in, same_link
 from sandbox.provider.kinds.compute import machine_failures
 from sandbox.provider.kinds.compute_kind import ComputeKind, fingerprint
 from sandbox.provider.kinds.network import NETWORK, SUBNETWORK, interfaces
-from sandbox.provider.wire import Json
+from sandbox.provider.wire import Json, Value
 from sandbox.store import INSTANCE
 
 _OPERATION_DEADLINE_S: Final = 300.0
@@ -79,8 +79,7 @@ class Instance(ComputeKind):
                 raise CloudError(403, fault.message, "quotaExceeded")
             return
         for key in _STOPPED_ONLY:
-            before, after = plan.old.get(key), plan.inputs.get(key)
-            if after is not None and before is not None and fingerprint(_common(before, after)) != fingerprint(after):
+            if key in plan.old and key in plan.inputs and _differs(plan.old[key], plan.inputs[key]):
                 raise CloudError(
                     400,
                     f"Changing {key} of a started instance requires stopping it, which the sandbox does not model: "
@@ -185,12 +184,15 @@ class Instance(ComputeKind):
         return f"{identifier.split('/')[3]}/{short(identifier)}"
 
 
-def _common(before: object, after: object) -> object:
-    if isinstance(before, dict) and isinstance(after, dict):
-        return {key: _common(before[key], after[key]) for key in after if key in before}
-    if isinstance(before, list) and isinstance(after, list) and len(before) == len(after):
-        return [_common(one, other) for one, other in zip(before, after, strict=True)]
-    return before
+def _differs(live: Value, declared: Value) -> bool:
+    """Whether something that is declared is otherwise; what only the API fills in does not count."""
+    if isinstance(live, dict) and isinstance(declared, dict):
+        return any(_differs(live.get(key), value) for key, value in declared.items())
+    if isinstance(live, list) and isinstance(declared, list):
+        return len(live) != len(declared) or any(map(_differs, live, declared))
+    if isinstance(live, str) and isinstance(declared, str):
+        return not same_link(live, declared)
+    return bool(live != declared)
 
 
 KINDS: tuple[Kind, ...] = (Instance(),)

@@ -83,16 +83,22 @@ class Subnetwork(ComputeKind):
         return super().outputs(plan, cloud) | {"gatewayAddress": gateway}
 
 
+_IN_NETWORK: Final = Reference(path="network", targets=(NETWORK,))
+_IN_SUBNETWORK: Final = Reference(path="subnetwork", targets=(SUBNETWORK,))
+
+
 def interfaces(inputs: Json, own: str, cloud: Cloud) -> list[Json]:
-    """Network interfaces of a machine as the API completes them: named, and in the network of their subnetwork."""
+    """Network interfaces of a machine as the API completes them: named, in the network of their subnetwork."""
     found = []
     for index, interface in enumerate(inputs.get("networkInterfaces") or ()):
         completed = interface | {"name": f"nic{index}"}
-        if "network" not in interface and "subnetwork" in interface:
-            reference = Reference(path="subnetwork", targets=(SUBNETWORK,))
-            record = cloud.store.get(RESOURCE, _SUBNETWORK_KIND.target_of(reference, interface["subnetwork"], own))
-            if record is not None:
-                completed["network"] = record["inputs"]["network"]
+        network = interface.get("network")
+        if "subnetwork" in interface:
+            completed["subnetwork"] = _SUBNETWORK_KIND.target_of(_IN_SUBNETWORK, interface["subnetwork"], own)
+            record = cloud.store.get(RESOURCE, completed["subnetwork"])
+            network = network or (record["inputs"]["network"] if record else None)
+        if network:
+            completed["network"] = _SUBNETWORK_KIND.target_of(_IN_NETWORK, network, own)
         found.append(completed)
     return found
 
