@@ -8,7 +8,6 @@ from pathlib import Path
 import pytest
 import requests
 from google.cloud import storage
-from google.cloud import storage
 
 from artifact import repository
 from artifact.archive import file_entry
@@ -95,30 +94,6 @@ def test_the_loser_of_a_race_ends_with_the_winners_manifest(
     standing = read_manifest(result.uri)
     assert standing is not None
     assert standing.run == "test"
-
-
-def test_a_manifest_that_appears_after_the_look_is_not_overwritten(
-    tmp_path: Path, bucket: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    winner, loser = write_tiny_artifact(tmp_path / "winner"), write_tiny_artifact(tmp_path / "loser")
-    manifest = json.loads((loser.path / MANIFEST_FILE).read_text())
-    (loser.path / MANIFEST_FILE).write_text(json.dumps(manifest | {"run": "later"}))
-    exists = storage.Blob.exists
-    overtaken: list[str] = []
-
-    def look(blob: storage.Blob, **options: object) -> object:
-        if blob.name.endswith(MANIFEST_FILE) and not overtaken:
-            overtaken.append(blob.name)
-            publish(winner.path, f"gs://{bucket}")
-            return False
-        return exists(blob, **options)
-
-    monkeypatch.setattr(storage.Blob, "exists", look)
-    result = publish(loser.path, f"gs://{bucket}")
-    assert overtaken
-    assert not result.created
-    assert result.manifest.run == "test"
-    assert read_manifest(result.uri) == winner.manifest
 
 
 def test_the_manifest_goes_last(tmp_path: Path, storage_url: str, bucket: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Fault:
     """One edit of one file: `old`, which stands there exactly once, becomes `new`."""
 
@@ -14,6 +14,7 @@ class Fault:
     old: str
     new: str
     test: str
+    """`path::name`, the quickest test that must fail."""
 
     def apply(self, text: str) -> str:
         """Return the faulty text; raises ValueError if `old` is not there exactly once."""
@@ -22,4 +23,505 @@ class Fault:
         return text.replace(self.old, self.new)
 
 
-FAULTS: tuple[Fault, ...] = ()
+_EVERY_STACK = "tests/program/test_components.py::TestEveryStack"
+_SETTINGS = "tests/program/test_settings.py::test_a_bad_value_is_refused_with_place_value_choices_and_remedy"
+
+COMPONENTS = (
+    Fault(
+        name="firewall rule for the probes is gone",
+        file="components/network.py",
+        old='self._rules = [self._allow("probes", [*contract.PROBE_RANGES], contract.API_PORT)]',
+        new="self._rules: list[gcp.compute.Firewall] = []",
+        test=f"{_EVERY_STACK}::test_only_the_balancer_and_its_probes_reach_the_vms_and_only_the_api",
+    ),
+    Fault(
+        name="firewall lets everyone reach the VMs",
+        file="components/network.py",
+        old="[*contract.PROBE_RANGES]",
+        new='["0.0.0.0/0"]',
+        test=f"{_EVERY_STACK}::test_only_the_balancer_and_its_probes_reach_the_vms_and_only_the_api",
+    ),
+    Fault(
+        name="group is given a size beside its autoscaler",
+        file="components/gpu_group.py",
+        old="distribution_policy_zones=[*zones],",
+        new="distribution_policy_zones=[*zones], target_size=args.pool.min_vms,",
+        test=f"{_EVERY_STACK}::test_groups_leave_their_size_to_the_autoscaler",
+    ),
+    Fault(
+        name="rollout may add fewer VMs than there are zones",
+        file="components/settings/fleet.py",
+        old="return zones if self.max_surge is None",
+        new="return 1 if self.max_surge is None",
+        test="tests/program/test_components.py::TestGroup::test_a_rollout_adds_before_it_takes_away",
+    ),
+    Fault(
+        name="VMs do not wait for what they need at boot",
+        file="components/gpu_group.py",
+        old="depends_on=[*args.boot_needs],",
+        new="",
+        test=f"{_EVERY_STACK}::test_vms_wait_for_what_they_need_at_boot",
+    ),
+    Fault(
+        name="autoscaler reads the metric of another name",
+        file="components/gpu_group.py",
+        old="scaling.gpu_metric(args.names.program, args.names.stack)",
+        new="scaling.gpu_metric(args.names.stack, args.names.program)",
+        test=f"{_EVERY_STACK}::test_agent_descriptor_and_autoscaler_name_one_metric",
+    ),
+    Fault(
+        name="scale-in control declared without its limit",
+        file="components/gpu_group.py",
+        old="fixed=scaling.scale_in.max_replicas",
+        new="percent=100",
+        test="tests/program/test_components.py::TestGroup::test_autoscaling_signals_of_the_tutorial",
+    ),
+    Fault(
+        name="autohealing asks for serving health",
+        file="components/gpu_group.py",
+        old="request_path=contract.LIVENESS_PATH",
+        new="request_path=contract.MODEL_PATH",
+        test=f"{_EVERY_STACK}::test_the_balancer_asks_for_serving_health_and_autohealing_for_liveness",
+    ),
+    Fault(
+        name="a VM counts as live before the balancer can know it",
+        file="components/gpu_group.py",
+        old="return 1 + math.ceil(balancer_s / interval_s)",
+        new="return math.ceil(contract.PROBE_INTERVAL_S / interval_s)",
+        test=f"{_EVERY_STACK}::test_a_vm_counts_as_live_only_after_the_balancer_found_it_healthy",
+    ),
+    Fault(
+        name="load balancer scheme left to the provider's default",
+        file="components/load_balancer.py",
+        old='load_balancing_scheme=SCHEME,\n            protocol="HTTP",',
+        new='protocol="HTTP",',
+        test=f"{_EVERY_STACK}::test_load_balancing_scheme_is_explicit",
+    ),
+    Fault(
+        name="builder may overwrite published models",
+        file="components/model_build.py",
+        old='"roles/storage.objectCreator"',
+        new='"roles/storage.objectAdmin"',
+        test=f"{_EVERY_STACK}::test_serving_reads_and_the_builder_cannot_overwrite",
+    ),
+    Fault(
+        name="unknown settings are ignored",
+        file="components/settings/section.py",
+        old='extra="forbid"',
+        new='extra="ignore"',
+        test=f"{_SETTINGS}[unknown key]",
+    ),
+    Fault(
+        name="a pool in one zone is accepted",
+        file="components/settings/fleet.py",
+        old="if len(set(zones)) < max(2, len(zones)):",
+        new="if len(set(zones)) < len(zones):",
+        test=f"{_SETTINGS}[one zone]",
+    ),
+    Fault(
+        name="bundle carries the time of its making",
+        file="components/bundle.py",
+        old="            member.size = len(content)\n",
+        new="            member.size = len(content)\n            member.mtime = (repository / path).stat().st_mtime\n",
+        test="tests/program/test_bundle.py::test_times_modes_caches_and_order_of_creation_do_not_show",
+    ),
+)
+
+ARTIFACT = (
+    Fault(
+        name="archive's digest is not checked when it is fetched",
+        file="artifact/repository.py",
+        old='        verify_file(download, manifest.archive, f"{uri}{download.name}")\n',
+        new="",
+        test="tests/artifact/test_repository.py::test_a_corrupted_archive_is_refused_naming_both_digests",
+    ),
+    Fault(
+        name="only sizes are compared, not digests",
+        file="artifact/archive.py",
+        old="if found != FileEntry(sha256=expected.sha256, size=expected.size):",
+        new="if found.size != expected.size:",
+        test="tests/artifact/test_archive.py::test_a_wrong_digest_names_both",
+    ),
+    Fault(
+        name="archive may write outside its folder",
+        file="artifact/archive.py",
+        old='if name.is_absolute() or ".." in name.parts:',
+        new="if name.is_absolute():",
+        test="tests/artifact/test_archive.py::test_a_member_outside_the_folder_is_refused",
+    ),
+    Fault(
+        name="manifest is published before the archive",
+        file="artifact/repository.py",
+        old="            _create(bucket, uri.object(archive.name), archive)\n",
+        new="            _create(bucket, uri.object(MANIFEST_FILE), folder / MANIFEST_FILE)\n"
+        "            _create(bucket, uri.object(archive.name), archive)\n",
+        test="tests/artifact/test_repository.py::test_the_manifest_goes_last",
+    ),
+    Fault(
+        name="manifest that came meanwhile is overwritten",
+        file="artifact/repository.py",
+        old="content_type=kind, if_generation_match=0,",
+        new="content_type=kind,",
+        test="tests/artifact/test_repository.py::test_the_loser_of_a_race_ends_with_the_winners_manifest",
+    ),
+    Fault(
+        name="key ignores the recipe",
+        file="artifact/recipe.py",
+        old="recipe=self.recipe.canonical(self.runtime),",
+        new="recipe=Recipe().canonical(self.runtime),",
+        test="tests/artifact/test_key.py::test_recipe_and_runtime_change_the_key_but_gpu_only_where_there_are_plans",
+    ),
+    Fault(
+        name="key ignores the model code",
+        file="artifact/key.py",
+        old='("artifact", "model", "contract.py", "locks/model.txt")',
+        new='("artifact", "contract.py", "locks/model.txt")',
+        test="tests/artifact/test_key.py::test_the_code_digest_sees_code_and_nothing_else",
+    ),
+    Fault(
+        name="decompression bombs are decoded",
+        file="artifact/preprocessing.py",
+        old="if header.height * header.width > MAX_PIXELS:",
+        new="if header.height > MAX_PIXELS or header.width > MAX_PIXELS:",
+        test="tests/serving/test_gateway.py::test_a_decompression_bomb_is_refused_by_its_header",
+    ),
+)
+
+MODEL = (
+    Fault(
+        name="signal-to-noise gate never fails",
+        file="model/evaluate/gates.py",
+        old="passed=sqnr >= MIN_SQNR_DB",
+        new="passed=True",
+        test="tests/model/test_gates.py::test_noise_fails_the_signal_to_noise_gate_alone",
+    ),
+    Fault(
+        name="a Q/DQ pair between convolution and ReLU",
+        file="model/quantise/placement.py",
+        old="        elif node.op_type in POOLS:\n",
+        new="        elif node.op_type in POOLS | ACTIVATIONS:\n",
+        test="tests/model/test_placement.py::test_nothing_stands_between_a_convolution_and_its_activation",
+    ),
+    Fault(
+        name="seven-bit weights saturate in pairs",
+        file="model/quantise/qdq.py",
+        old="PAIR_LIMIT: Final = 128",
+        new="PAIR_LIMIT: Final = 254",
+        test="tests/model/test_weights.py::test_no_two_seven_bit_weights_saturate_sixteen_bits",
+    ),
+    Fault(
+        name="a checkpoint may name any class",
+        file="model/source/torch_checkpoint.py",
+        old='        raise CheckpointError(f"the checkpoint wants {module}.{name},',
+        new="        return super().find_class(module, name)\n"
+        '        raise CheckpointError(f"the checkpoint wants {module}.{name},',
+        test="tests/model/test_source.py::test_a_checkpoint_that_runs_code_is_refused",
+    ),
+)
+
+SERVING = (
+    Fault(
+        name="agent writes another metric's name",
+        file="serving/settings.py",
+        old="type=contract.gpu_metric_type(project, stack)",
+        new="type=contract.gpu_metric_type(stack, project)",
+        test="tests/serving/test_metadata.py::test_a_vms_settings_come_from_its_metadata",
+    ),
+    Fault(
+        name="agent writes while the VM is out of rotation",
+        file="serving/agent.py",
+        old="if not status.read().serving:",
+        new="if not status.read().live:",
+        test="tests/serving/test_agent.py::test_a_vm_out_of_rotation_writes_nothing",
+    ),
+    Fault(
+        name="health is 200 while draining",
+        file="serving/health.py",
+        old="serving=not problem and not self.draining,",
+        new="serving=not problem,",
+        test="tests/serving/test_health.py::test_draining_is_not_serving_but_live_and_its_gpus_serve_on",
+    ),
+    Fault(
+        name="liveness is 200 before the VM first served",
+        file="serving/health.py",
+        old='return f"has not served since the VM booted: {self._problem(now)}"',
+        new='return ""',
+        test="tests/serving/test_health.py::test_a_vm_is_not_live_before_it_first_serves",
+    ),
+    Fault(
+        name="health is 200 with Triton gone",
+        file="serving/health.py",
+        old='        if self.triton:\n            return f"Triton: {self.triton}"\n',
+        new="",
+        test="tests/serving/test_health.py::test_triton_going_away_is_not_serving_at_once_and_no_gpu_takes_requests",
+    ),
+    Fault(
+        name="stale status counts as healthy",
+        file="serving/health.py",
+        old="if age <= STALE_S:",
+        new="if age <= DEAD_S:",
+        test="tests/serving/test_health.py::test_a_stale_status_is_not_serving_and_in_the_end_not_live",
+    ),
+    Fault(
+        name="gateway answers health with 200 whatever the supervisor says",
+        file="serving/gateway/app.py",
+        old='return Answer.of(HTTPStatus.SERVICE_UNAVAILABLE, {"error": status.reason} | document)',
+        new='return Answer.of(HTTPStatus.OK, {"error": status.reason} | document)',
+        test="tests/serving/test_gateway.py::test_health_and_liveness_follow_the_supervisor",
+    ),
+    Fault(
+        name="gateway sends requests to a GPU whose canaries fail",
+        file="serving/gateway/router.py",
+        old="[gpu for gpu in self._status().gpus if gpu in self._outstanding and gpu not in tried]",
+        new="[gpu for gpu in self._outstanding if gpu not in tried]",
+        test="tests/serving/test_router.py::test_gpus_whose_canaries_fail_get_nothing",
+    ),
+    Fault(
+        name="no 503 when no GPU answers",
+        file="serving/gateway/router.py",
+        old='raise unavailable(reason or self._status().reason or "no GPU is ready")',
+        new='raise bad_request(reason or self._status().reason or "no GPU is ready")',
+        test="tests/serving/test_router.py::test_without_gpus_the_supervisors_reason_is_the_answer",
+    ),
+    Fault(
+        name="drain begins again after an early notice",
+        file="serving/drain.py",
+        old="(hurry, began + drain_s - clock())",
+        new="(hurry, drain_s)",
+        test="tests/serving/test_drain.py::test_a_drain_that_began_with_a_notice_is_not_begun_again",
+    ),
+    Fault(
+        name="Triton is stopped before the requests in flight are answered",
+        file="serving/drain.py",
+        old="    stop_listening()\n",
+        new="    stop_listening()\n    await triton.stop(TRITON_GRACE_S)\n",
+        test="tests/serving/test_drain.py::test_it_serves_on_for_twelve_seconds_and_triton_goes_last",
+    ),
+)
+
+STARTUP = (
+    Fault(
+        name="code bundle's digest is not checked",
+        file="startup/serving.sh",
+        old='[[ $found == "$expected" ]] ||',
+        new="[[ -n $found ]] ||",
+        test="tests/serving/test_scripts.py::test_a_damaged_bundle_is_refused_naming_both_digests",
+    ),
+    Fault(
+        name="first 403 of the storage is taken for a verdict",
+        file="startup/serving.sh",
+        old="deadline=$((SECONDS + 600)) token",
+        new="deadline=$SECONDS token",
+        test="tests/serving/test_scripts.py::test_storage_that_refuses_at_first_is_asked_again",
+    ),
+    Fault(
+        name="wheels are installed without their hashes",
+        file="startup/install.sh",
+        old=" --require-hashes -r",
+        new=" -r",
+        test="tests/serving/test_scripts.py::test_the_container_gets_exactly_the_locked_wheels",
+    ),
+    Fault(
+        name="serving unit is not started again when it dies",
+        file="startup/serving.sh",
+        old="--property=Restart=always ",
+        new="",
+        test="tests/serving/test_scripts.py::test_a_first_boot_ends_with_one_unit_that_serves",
+    ),
+)
+
+CLIENT = (
+    Fault(
+        name="wait ignores the balancer's health",
+        file="client/rollout.py",
+        old='    if state == "HEALTHY":\n',
+        new='    if instance.instance_status == "RUNNING":\n',
+        test="tests/client/test_rollout.py::test_vm_without_a_probe_or_with_a_bad_one_is_named",
+    ),
+    Fault(
+        name="wait takes a new group that is still empty for done",
+        file="client/rollout.py",
+        old="if manager.target_size < smallest:",
+        new="if 0 < manager.target_size < smallest:",
+        test="tests/client/test_rollout.py::test_new_group_that_is_stable_because_it_is_empty_has_not_arrived",
+    ),
+    Fault(
+        name="predict exits with 0 on 503",
+        file="client/__main__.py",
+        old='print(f"error: {error}", file=sys.stderr)\n        return FAILED',
+        new='print(f"error: {error}", file=sys.stderr)\n        return 0',
+        test="tests/client/test_predict.py::test_refusal_is_one_line_with_reason_and_next_step",
+    ),
+    Fault(
+        name="predict repeats a POST that was refused",
+        file="client/api.py",
+        old="        if response.ok:\n            return response\n",
+        new="        if response.status_code == 503:\n"
+        "            response = self._session.request(method, url, data=body, headers=headers)\n"
+        "        if response.ok:\n            return response\n",
+        test="tests/client/test_predict.py::test_refusal_is_one_line_with_reason_and_next_step",
+    ),
+)
+
+SANDBOX = (
+    Fault(
+        name="balancer tries a POST again",
+        file="sandbox/balancer/config.py",
+        old='("GET", "HEAD", "OPTIONS")',
+        new='("GET", "HEAD", "OPTIONS", "POST")',
+        test="tests/sandbox_control/test_envoy_config.py::test_timeouts_keep_alive_and_retries_are_googles",
+    ),
+    Fault(
+        name="balancer keeps unhealthy endpoints",
+        file="sandbox/balancer/chain.py",
+        old='return record is not None and record.state == "HEALTHY"',
+        new="return record is not None",
+        test="tests/sandbox_control/test_envoy_config.py::test_only_healthy_instances_that_stay_are_endpoints",
+    ),
+    Fault(
+        name="firewall: an allow wins a tie over a deny",
+        file="sandbox/network/firewall.py",
+        old='(rule.priority, rule.action == "allow", rule.name)',
+        new='(rule.priority, rule.action == "deny", rule.name)',
+        test="tests/sandbox_control/test_firewall.py::test_refuses_and_names_the_rule",
+    ),
+    Fault(
+        name="storage tells a caller without list permission what is missing",
+        file="sandbox/storage/proxy.py",
+        old="            if error.code == 404:\n"
+        "                # Whoever may not list must not learn which objects there are.\n"
+        '                self._access.require(caller, "storage.objects.list", bucket)\n',
+        new="",
+        test="tests/sandbox_machine/test_storage.py::test_missing_object_is_told_only_to_those_who_may_list",
+    ),
+    Fault(
+        name="storage ignores ifGenerationMatch",
+        file="sandbox/storage/preconditions.py",
+        old="pairs = ((self.generation_match, generation), (self.metageneration_match, metageneration))",
+        new="pairs = ((self.metageneration_match, metageneration),)",
+        test="tests/sandbox_machine/test_storage_rules.py::test_preconditions",
+    ),
+    Fault(
+        name="IAM: new bindings take effect at once",
+        file="sandbox/iam/policy.py",
+        old="and binding.created + self._settings.iam_delay_s <= now",
+        new="and binding.created <= now",
+        test="tests/sandbox_machine/test_iam.py::test_binding_takes_effect_after_the_delay",
+    ),
+    Fault(
+        name="autoscaler follows the least of its signals",
+        file="sandbox/compute/scaling.py",
+        old="need = max(needs, default=current)",
+        new="need = min(needs, default=current)",
+        test="tests/sandbox_control/test_scaling.py::test_the_greatest_need_of_all_signals_counts",
+    ),
+    Fault(
+        name="autoscaler scales in without its control",
+        file="sandbox/compute/scaling.py",
+        old="size = max(size, min(current, peak - policy.scale_in.allowed(peak)))",
+        new="size = max(size, policy.minimum)",
+        test="tests/sandbox_control/test_scaling.py::test_the_scale_in_control_limits_the_loss_within_its_window",
+    ),
+    Fault(
+        name="autoscaler counts VMs that are still starting",
+        file="sandbox/compute/scaling.py",
+        old="if vm.running_since and vm.running_since <= mature}",
+        new="if vm.running_since}",
+        test="tests/sandbox_control/test_scaling.py::test_vms_that_initialise_do_not_count_for_scaling_out",
+    ),
+    Fault(
+        name="rollout takes old VMs before new ones are available",
+        file="sandbox/compute/rollout.py",
+        old="floor = view.want.size - view.want.group.update.max_unavailable",
+        new="floor = 0",
+        test="tests/sandbox_control/test_rollout.py::test_old_instances_stay_while_new_ones_never_get_healthy",
+    ),
+    Fault(
+        name="autohealing strikes within the initial delay",
+        file="sandbox/compute/rollout.py",
+        old="mature = member.lived or now >= member.running_since + healing.initial_delay_s",
+        new="mature = True",
+        test="tests/sandbox_control/test_rollout.py::test_failures_within_the_initial_delay_are_ignored",
+    ),
+    Fault(
+        name="changed metadata does not replace a template",
+        file="sandbox/provider/types/compute.InstanceTemplate.json",
+        old='"metadata": {"type": "map", "of": "string", "optional": true, "replaces": true}',
+        new='"metadata": {"type": "map", "of": "string", "optional": true}',
+        test="tests/sandbox_provider/test_rules.py::test_what_replaces_by_a_rule_in_code",
+    ),
+    Fault(
+        name="a property that nobody modelled is silently accepted",
+        file="sandbox/provider/check.py",
+        old='yield Failure(path, f"the sandbox does not model {path} of {what}: remove it to deploy here")',
+        new="continue",
+        test="tests/sandbox_provider/test_every_property.py::test_an_unmodelled_property_is_refused_as_such_at_every_depth",
+    ),
+    Fault(
+        name="a resource in use can be deleted",
+        file="sandbox/provider/kinds/compute.py",
+        old='Reference(path="versions[].instanceTemplate", targets=(TEMPLATE,)),',
+        new='Reference(path="versions[].instanceTemplate", targets=(TEMPLATE,), holds=False),',
+        test="tests/sandbox_provider/test_life.py::test_what_another_resource_uses_cannot_be_deleted",
+    ),
+    Fault(
+        name="processes of VMs without a record outlive a take-over",
+        file="sandbox/machine/host.py",
+        old="        await self._end_strays()\n",
+        new="",
+        test="tests/sandbox_machine/test_host.py::test_what_died_without_a_daemon_is_found_dead_and_strays_are_ended",
+    ),
+)
+
+CONTRACT = (
+    Fault(
+        name="half of a range of Google's probes",
+        file="contract.py",
+        old='"35.191.0.0/16"',
+        new='"35.191.0.0/17"',
+        test=f"{_EVERY_STACK}::test_only_the_balancer_and_its_probes_reach_the_vms_and_only_the_api",
+    ),
+    Fault(
+        name="a metadata key that the startup script does not know",
+        file="contract.py",
+        old='CODE_SHA256_KEY: Final = "fleet-code-sha256"',
+        new='CODE_SHA256_KEY: Final = "fleet-code-digest"',
+        test="tests/serving/test_scripts.py::test_the_scripts_use_the_contracts_names",
+    ),
+    Fault(
+        name="a VM leaves rotation later than its drain lasts",
+        file="contract.py",
+        old="PROBES_TO_UNHEALTHY: Final = 2",
+        new="PROBES_TO_UNHEALTHY: Final = 4",
+        test="tests/serving/test_metadata.py::test_a_vm_drains_until_the_balancer_has_seen_it",
+    ),
+)
+
+DOCS = (
+    Fault(
+        name="a page names a make target that does not exist",
+        file="docs/test-locally.md",
+        old="make demo\nmake status\n",
+        new="make demo\nmake fleet-status\n",
+        test="tests/docs/test_docs.py::test_every_make_target_exists",
+    ),
+    Fault(
+        name="a page names a setting that does not exist",
+        file="docs/configure.md",
+        old="(shortened: `fleet.image`",
+        new="(shortened: `fleet.images`",
+        test="tests/docs/test_docs.py::test_every_setting_exists",
+    ),
+)
+
+FAULTS: tuple[Fault, ...] = (
+    *COMPONENTS,
+    *ARTIFACT,
+    *MODEL,
+    *SERVING,
+    *STARTUP,
+    *CLIENT,
+    *SANDBOX,
+    *CONTRACT,
+    *DOCS,
+)

@@ -76,6 +76,17 @@ class TestEveryStack:
             assert liveness["httpHealthCheck"] == {"port": 8888, "requestPath": "/healthz"}
             assert liveness["unhealthyThreshold"] == 10
 
+    def test_a_vm_counts_as_live_only_after_the_balancer_found_it_healthy(self, stack: str) -> None:
+        """A rollout deletes an old VM once a new one is live; the balancer may have asked just before it served."""
+        graph = run_program(stack_config(stack), stack=stack)
+        checks = {check.name: check.inputs for check in graph.of_type(":HealthCheck")}
+        serving = checks.pop("balancer-serving-health")
+
+        latest_healthy_s = (serving["healthyThreshold"] + 1) * serving["checkIntervalSec"]
+        assert checks
+        for liveness in checks.values():
+            assert (liveness["healthyThreshold"] - 1) * liveness["checkIntervalSec"] >= latest_healthy_s
+
     def test_load_balancing_scheme_is_explicit(self, stack: str) -> None:
         graph = run_program(stack_config(stack), stack=stack)
         for resource in (*graph.of_type(":BackendService"), *graph.of_type(":GlobalForwardingRule")):

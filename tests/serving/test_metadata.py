@@ -48,6 +48,12 @@ def test_a_vms_settings_come_from_its_metadata(vm: FakeGoogle, tmp_path: Path) -
     assert Settings.from_json(made.to_json()) == made
 
 
+def test_a_vm_drains_until_the_balancer_has_seen_it(vm: FakeGoogle) -> None:
+    """Its last probe before the drain may have been answered with 200."""
+    noticed_s = (contract.PROBES_TO_UNHEALTHY + 1) * contract.PROBE_INTERVAL_S
+    assert settings.of_vm(vm.server).drain_s > noticed_s
+
+
 def test_the_ops_agent_writes_instead_of_ours_by_metadata(vm: FakeGoogle) -> None:
     vm.metadata[f"instance/attributes/{contract.METRIC_SOURCE_KEY}"] = "ops-agent"
     assert settings.of_vm(vm.server).gpu_metric is None
