@@ -172,7 +172,7 @@ def _create(bucket: storage.Bucket, name: str, path: Path) -> bool:
 
 @contextmanager
 def _storage_errors(doing: str) -> Iterator[None]:
-    from google.api_core.exceptions import GoogleAPIError  # noqa: PLC0415 - see _client
+    from google.api_core.exceptions import Forbidden, GoogleAPIError, NotFound  # noqa: PLC0415 - see _client
     from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415 - see _client
     from requests import RequestException  # noqa: PLC0415 - see _client
 
@@ -181,5 +181,10 @@ def _storage_errors(doing: str) -> Iterator[None]:
     except GoogleAuthError as error:
         advice = "run `gcloud auth application-default login`, or set STORAGE_EMULATOR_HOST"
         raise ArtifactUnavailableError(f"{doing}: no usable credentials ({error}); {advice}") from error
+    except NotFound as error:
+        raise ArtifactUnavailableError(f"{doing}: the bucket or object does not exist (404)") from error
+    except Forbidden as error:
+        advice = "these credentials lack a binding on the bucket, or it has not taken effect yet"
+        raise ArtifactUnavailableError(f"{doing}: access denied (403): {advice}") from error
     except (GoogleAPIError, RequestException) as error:
-        raise ArtifactUnavailableError(f"{doing}: {error}") from error
+        raise ArtifactUnavailableError(f"{doing}: {' '.join(str(error).split())}") from error
