@@ -9,13 +9,15 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-PACKET_BYTES = 128 * 1024
+from sandbox.machine.refusal import Refusal
+
+_PACKET_BYTES = 128 * 1024
 _DESCRIPTORS = 2
 
 Message = dict[str, Any]
 
 
-class NoInitError(Exception):
+class NoInitError(Refusal):
     """The VM's init does not answer: the machine is going down."""
 
 
@@ -55,7 +57,7 @@ def send(connection: socket.socket, message: Message, descriptors: Sequence[int]
 
 def receive(connection: socket.socket) -> tuple[Message, list[int]] | None:
     """The next message and the open files that came with it; None once the other side is gone."""
-    packet, descriptors, _, _ = socket.recv_fds(connection, PACKET_BYTES, _DESCRIPTORS)
+    packet, descriptors, _, _ = socket.recv_fds(connection, _PACKET_BYTES, _DESCRIPTORS)
     return (json.loads(packet), list(descriptors)) if packet else None
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import asyncio
 import shutil
-import signal
 import subprocess
 import time
 from contextlib import suppress
@@ -174,7 +173,7 @@ class MachineHost:
         key = instance.key
         record = MachineRecord.load(self._store, key)
         await self._metadata.open(instance)
-        if not self._is_init(record.process, key):
+        if record.process is None or not record.process.alive:
             await self._died(key)
             return
         if instance.desired != "RUNNING":
@@ -199,7 +198,7 @@ class MachineHost:
 
     async def _finish_stopping(self, instance: Instance) -> None:
         record = MachineRecord.load(self._store, instance.key)
-        if self._is_init(record.process, instance.key) and record.process is not None:
+        if record.process is not None:
             try:
                 await asyncio.wait_for(record.process.ended(), max(0.0, record.stop_by - time.time()))
             except TimeoutError:
@@ -268,7 +267,7 @@ class MachineHost:
 
     # --- Processes and folders ---------------------------------------------------------------------------------------
 
-    def environment(self, instance: Instance) -> dict[str, str]:
+    def _environment(self, instance: Instance) -> dict[str, str]:
         """The whole environment of a VM's processes."""
         scratch = self._scratch(instance.key)
         metadata = f"{instance.address}:{METADATA_PORT}"
@@ -291,7 +290,7 @@ class MachineHost:
         with scratch.serial_log.open("ab") as serial:
             return subprocess.Popen(
                 command_line("init"),
-                env=self.environment(instance),
+                env=self._environment(instance),
                 cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=serial,
@@ -309,27 +308,20 @@ class MachineHost:
     def _markers(self, key: str) -> dict[str, str]:
         return {STATE_MARKER: str(self._settings.state), MACHINE_MARKER: key}
 
-    def _is_init(self, process: ProcessId | None, key: str) -> bool:
-        if process is None or not process.alive:
-            return False
-        environment = environment_of(process.pid)
-        return all(environment.get(name) == value for name, value in self._markers(key).items())
-
     async def _end_processes(self, key: str) -> None:
         await kill_marked(self._markers(key))
         process = self._own.pop(key, None)
         if process is not None:
+            process.kill()
             await asyncio.to_thread(process.wait)
 
     async def _end_strays(self) -> None:
         """End processes of VMs that have no record, and remove their folders."""
-        keys = {key for key, _ in self._store.items(INSTANCE)}
-        for process in marked({STATE_MARKER: str(self._settings.state)}):
-            key = environment_of(process.pid).get(MACHINE_MARKER)
-            if key is not None and key not in keys:
-                self._store.event(key, f"Ended process {process.pid} of a VM without a record.")
-                process.signal(signal.SIGKILL)
-                await process.ended()
+        keys: set[str | None] = {key for key, _ in self._store.items(INSTANCE)}
+        running = marked({STATE_MARKER: str(self._settings.state)})
+        for key in {environment_of(process.pid).get(MACHINE_MARKER) for process in running} - keys - {None}:
+            count = await kill_marked(self._markers(str(key)))
+            self._store.event(str(key), f"Ended {count} processes of a VM without a record.")
         for folder in (self._settings.state / "machines").glob("*/*"):
             key = f"{folder.parent.name}/{folder.name}"
             if key not in keys:

@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,11 @@ from pathlib import Path
 _PROC = Path("/proc")
 _START_TIME_FIELD = 19
 """Of /proc/<pid>/stat, counted behind the command's closing bracket (proc(5): field 22)."""
+_FLAGS_FIELD = 6
+_KERNEL_THREAD = 0x00200000
+"""PF_KTHREAD (linux/sched.h)."""
+_EXEC_TURNS = 200
+_EXEC_TURN_S = 0.001
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +74,27 @@ class ProcessId:
 
 
 def environment_of(pid: int) -> dict[str, str]:
-    """Environment that a process was started with; empty where it has ended or belongs to somebody else."""
-    try:
-        raw = (_PROC / str(pid) / "environ").read_bytes()
-    except (FileNotFoundError, ProcessLookupError, PermissionError):
-        return {}
+    """Environment that a process was started with; empty where it has ended or belongs to somebody else.
+
+    A process in the middle of exec(2) has neither environment nor arguments for a moment: it is waited for, or
+    whoever looks for its markers would miss it.
+    """
+    for _ in range(_EXEC_TURNS):
+        try:
+            raw = (_PROC / str(pid) / "environ").read_bytes()
+            if raw or (_PROC / str(pid) / "cmdline").read_bytes() or not _is_program(pid):
+                break
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            return {}
+        time.sleep(_EXEC_TURN_S)
     pairs = (entry.partition(b"=") for entry in raw.split(b"\0") if b"=" in entry)
     return {os.fsdecode(name): os.fsdecode(value) for name, _, value in pairs}
+
+
+def _is_program(pid: int) -> bool:
+    """Whether a process runs a program: it is no kernel thread and has not ended."""
+    fields = (_PROC / str(pid) / "stat").read_text().rpartition(")")[2].split()
+    return fields[0] not in "ZX" and not int(fields[_FLAGS_FIELD]) & _KERNEL_THREAD
 
 
 def marked(markers: Mapping[str, str]) -> list[ProcessId]:

@@ -25,10 +25,6 @@ _CLEAN_SIGNALS = frozenset({signal.SIGHUP, signal.SIGINT, signal.SIGTERM, signal
 """Signals whose default death is success (systemd.service(5), SuccessExitStatus=)."""
 
 
-class UnitError(Exception):
-    """A request about a unit that systemd would refuse, in its words."""
-
-
 @dataclass(slots=True)
 class Host:
     """What units run on."""

@@ -37,6 +37,11 @@ def main_pid(world: World, key: str, command: str) -> int:
     return int(found[-1])
 
 
+def parent_of(pid: int) -> int:
+    status = Path(f"/proc/{pid}/status").read_text()
+    return int(re.findall(r"PPid:\s+(\d+)", status)[0])
+
+
 def position(world: World, key: str, text: str) -> int:
     where = world.serial(key).find(text)
     assert where >= 0, f"{text!r} is not on the serial console:\n{world.serial(key)}"
@@ -241,17 +246,20 @@ async def test_guest_that_powers_itself_off_stays_off(world: World) -> None:
 
 @pytest.mark.usefixtures("host")
 async def test_killed_init_takes_the_whole_vm_with_it(world: World) -> None:
-    key = world.insert(f"#!/bin/bash\n{UNIT} {STUBBORN}\nsetsid nohup sleep 600 & disown")
-    await world.logs(key, ": serving")
+    key = world.insert(f"#!/bin/bash\n{UNIT} {STUBBORN}\nsetsid sleep 600 >/dev/null 2>&1 &\necho orphan $!")
+    for text in (": serving", "Finished running startup scripts."):
+        await world.logs(key, text)
     instance = world.instance(key)
     assert instance is not None
+    orphan = int(re.findall(r"orphan (\d+)", world.serial(key))[0])
+    await until(lambda: parent_of(orphan) == instance.pid, "init has adopted the orphan")
     os.kill(instance.pid, signal.SIGKILL)
     await world.ends(key)
     assert world.processes(key) == []
-    instance = world.instance(key)
-    assert instance is not None
-    assert (instance.desired, instance.pid) == ("TERMINATED", 0)
-    assert "ended unexpectedly" in instance.last_error
+    after = world.instance(key)
+    assert after is not None
+    assert (after.desired, after.pid) == ("TERMINATED", 0)
+    assert "ended unexpectedly" in after.last_error
 
 
 @asynccontextmanager

@@ -16,8 +16,12 @@ from sandbox.machine import image
 from sandbox.machine.refusal import Refusal, not_modelled
 from sandbox.machine.scratch import Scratch
 
+_UNKNOWN_OPTION: Final = 2
+_MALFORMED: Final = 3
 _COULD_NOT_RESOLVE: Final = 6
 _WRITE_ERROR: Final = 23
+_REROUTING: Final = frozenset({"-x", "--proxy", "-K", "--config", "--connect-to", "--resolve"})
+"""Options with which the real curl could be led out of the sandbox."""
 _TOOLKIT: Final = "https://nvidia.github.io/libnvidia-container"
 _KEY: Final = "-----BEGIN PGP PUBLIC KEY BLOCK-----\n\nsimulated\n-----END PGP PUBLIC KEY BLOCK-----\n"
 _ANSWERS: Final = {
@@ -31,6 +35,11 @@ _ANSWERS: Final = {
 def main(arguments: list[str]) -> int:
     """`curl [options] URL`."""
     urls = [word for word in arguments if word.startswith(("http://", "https://"))]
+    for word in arguments:
+        if word.partition("=")[0] in _REROUTING:
+            raise not_modelled("curl", f"the option {word}", _UNKNOWN_OPTION)
+    if not urls and not set(arguments) & {"--version", "-V", "--help", "-h"}:
+        raise not_modelled("curl", "a call without a URL that begins with http:// or https://", _MALFORMED)
     outside = [url for url in urls if not _is_here(url)]
     if not outside:
         real = image.host_command("curl")

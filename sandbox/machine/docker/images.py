@@ -57,6 +57,11 @@ def backing(reference: str) -> Backing:
                 raise Refusal(
                     f"Error response from daemon: manifest for {reference}:latest not found: manifest unknown"
                 )
+            if not (candidate.environment / "bin/python3").exists():
+                raise Refusal(
+                    f"{candidate.environment}, which stands for {repository} in the sandbox, is missing: set up this "
+                    "repository's environments"
+                )
             return candidate
     known = ", ".join(candidate.repository for candidate in BACKINGS)
     raise Refusal(
