@@ -76,14 +76,16 @@ class ProcessId:
 def environment_of(pid: int) -> dict[str, str]:
     """Environment that a process was started with; empty where it has ended or belongs to somebody else.
 
-    A process in the middle of exec(2) has neither environment nor arguments for a moment: it is waited for, or
-    whoever looks for its markers would miss it.
+    A process in the middle of exec(2) has neither environment nor arguments for a moment, and gets its arguments
+    first: it is waited for, or whoever looks for its markers would miss it.
     """
+    has_arguments = False
     for _ in range(_EXEC_TURNS):
         try:
             raw = (_PROC / str(pid) / "environ").read_bytes()
-            if raw or (_PROC / str(pid) / "cmdline").read_bytes() or not _is_program(pid):
+            if raw or has_arguments or not _is_program(pid):
                 break
+            has_arguments = bool((_PROC / str(pid) / "cmdline").read_bytes())
         except (FileNotFoundError, ProcessLookupError, PermissionError):
             return {}
         time.sleep(_EXEC_TURN_S)
