@@ -134,7 +134,7 @@ def test_last_line_of_the_startup_script(console: str, expected: str) -> None:
 def test_command_waits_through_the_apis(run: Run, google: GoogleFake) -> None:
     outcome = run("wait", "--timeout", "5")
     assert (outcome.code, outcome.err) == (0, "")
-    assert outcome.out == "[   0 s] fleet-main 2 of 2 VMs healthy; versions, stability and health agree\n"
+    assert outcome.out.endswith(" s] fleet-main 2 of 2 VMs healthy; versions, stability and health agree\n")
     assert "POST /compute/v1/projects/my-project/global/backendServices/fleet-backend/getHealth" in google.calls
 
 
