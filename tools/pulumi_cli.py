@@ -92,8 +92,9 @@ def _build(program: Path, say: Say, search_path: str | None) -> None:
         with log.open("w") as output:
             process = subprocess.Popen(command, env=environment, stdout=output, stderr=subprocess.STDOUT)
             while _running(process):
-                fetched = log.read_text().count("go: downloading")
-                say(f"pulumi: {time.monotonic() - began:.0f} s, {fetched} modules fetched so far ...")
+                modules = log.read_text().count("go: downloading")
+                fetched = f", {modules} modules fetched" if modules else ""
+                say(f"pulumi: building for {time.monotonic() - began:.0f} s{fetched} ...")
         if process.returncode:
             raise CliError(
                 f"`go build` of {MODULE} failed with exit code {process.returncode}:\n{log.read_text()[-2000:]}\n"
@@ -106,7 +107,7 @@ def _build(program: Path, say: Say, search_path: str | None) -> None:
 
 def _running(process: subprocess.Popen[bytes]) -> bool:
     try:
-        process.wait(timeout=15)
+        process.wait(timeout=30)
     except subprocess.TimeoutExpired:
         return True
     return False
