@@ -64,8 +64,21 @@ up: setup ## STACK=: deploy to Google Cloud
 destroy: setup ## STACK=: remove it from Google Cloud
 	@PATH="$$($(PY) -m tools.pulumi_cli --folder):$$PATH" pulumi destroy --stack $(STACK) $(ARGS)
 
+.PHONY: image bump-image pin-containers doctor
+image: setup ## ROLE=serving|builder STACK=: bake a boot image in Google Cloud, name it in the stack file
+	@$(PY) -m images bake --role $(ROLE) --stack $(STACK) $(ARGS)
+
+bump-image: setup ## STACK=: name the newest image of the stock image's family in the stack file
+	@$(PY) -m images bump --stack $(STACK) $(ARGS)
+
+pin-containers: setup ## STACK=: name the containers by digest in the stack file
+	@$(PY) -m images pin --stack $(STACK) $(ARGS)
+
+doctor: setup ## STACK=: credentials, APIs and quotas, before a deployment
+	@PATH="$$($(PY) -m tools.pulumi_cli --folder):$$PATH" $(PY) -m client doctor --stack $(STACK) $(ARGS)
+
 # --- Work on the product -------------------------------------------------------------------------------------------------
-.PHONY: test test-fast check mutants lock clean
+.PHONY: test test-fast check mutants docs lock clean
 test: setup ## every test (under 25 minutes on 2 cores)
 	@$(PY) -m pytest -m "not servers and not slow" -n 2 -q
 	@$(PY) -m pytest -m "slow or servers" -q --durations=10
@@ -81,6 +94,9 @@ check: setup ## format, lint, strict types, shell scripts
 
 mutants: setup ## break the code on purpose; each fault must be caught by the test it names
 	@$(PY) -m tests.mutants.run $(ARGS)
+
+docs: setup ## write the docs' tables of settings and cost again
+	@$(PY) -m docs.generate
 
 lock: setup ## resolve the .in files again
 	@for name in requirements locks/model locks/serving locks/sandbox-serving locks/dev locks/bootstrap locks/go; do \
