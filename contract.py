@@ -41,23 +41,26 @@ PROBES_TO_HEALTHY: Final = 2
 PROBES_TO_UNHEALTHY: Final = 2
 """Probes in a row that take a VM into and out of rotation: a drain must outlast the latter."""
 
-# --- Instance metadata of a serving VM -------------------------------------------------------------------------------
+# --- Instance metadata of the VMs ------------------------------------------------------------------------------------
 STARTUP_SCRIPT_KEY: Final = "startup-script"
 ARTIFACT_KEY: Final = "fleet-artifact"
-"""`gs://bucket/models/<key>/`, the artifact that the VM serves."""
+"""`gs://bucket/models/<key>/`, the artifact that the VM serves or builds."""
 CODE_KEY: Final = "fleet-code"
 """`gs://bucket/<object>`, the code bundle that the VM runs."""
 CODE_SHA256_KEY: Final = "fleet-code-sha256"
 CONTAINER_KEY: Final = "fleet-container"
 """The container image that the VM's role runs in."""
 GPU_COUNT_KEY: Final = "fleet-gpus"
-"""How many GPUs the VM must see before it may serve."""
+"""How many GPUs the VM must see before it may work."""
 STACK_KEY: Final = "fleet-stack"
 """`<Pulumi project>/<stack>`, from which the GPU metric's name follows."""
 MODEL_VERSION_KEY: Final = "fleet-model-version"
 """The version number that the API shows for the model."""
 METRIC_SOURCE_KEY: Final = "fleet-metric-source"
 """`agent` (ours writes the metric) or `ops-agent` (Google's does)."""
+
+BUILD_REQUEST_KEY: Final = "fleet-build-request"
+"""What a builder VM builds: a BuildRequest of artifact/recipe.py as JSON."""
 
 SERVING_UNIT: Final = "tensorrt-fleet-serving"
 """The systemd unit that runs `python -m serving`."""

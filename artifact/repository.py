@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Final
 
 from artifact.archive import unpack_archive, verify_file
 from artifact.errors import ArtifactError, ArtifactUnavailableError
-from artifact.folder import RUN_FILES, ArtifactFolder, dump, parse_manifest
+from artifact.folder import RUN_FILES, ArtifactFolder, dump, parse_manifest, parse_status
 from artifact.manifest import MANIFEST_FILE, Manifest
+from artifact.run import RUNS, RunStatus, is_status, run_file, status_object
 from artifact.uri import ArtifactUri
 
 if TYPE_CHECKING:
@@ -61,15 +62,57 @@ def publish(folder: Path, root: str) -> Published:
         standing = _manifest_in(bucket, uri)
         if standing is None:
             _create(bucket, uri.object(archive.name), archive)
-            for name in RUN_FILES:
-                if (folder / name).is_file():
-                    _create(bucket, uri.object(f"runs/{manifest.run}/{name}"), folder / name)
+            _create_run_files(bucket, uri, manifest.run, folder)
             if _create(bucket, uri.object(MANIFEST_FILE), folder / MANIFEST_FILE):
                 return Published(uri, manifest, created=True)
             standing = _manifest_in(bucket, uri)
     if standing is None:
         raise ArtifactUnavailableError(f"{uri}{MANIFEST_FILE} can be neither created nor read; publish again")
     return Published(uri, standing, created=False)
+
+
+def publish_run(folder: Path, uri: ArtifactUri, run: str) -> None:
+    """Upload what a run left in `folder` of its report and log, whether or not an artifact came of it.
+
+    Raises:
+        ArtifactUnavailableError: storage refused or did not answer.
+    """
+    with _storage_errors(f"writing the report of run {run} to {uri}"):
+        _create_run_files(_client().bucket(uri.bucket), uri, run, folder)
+
+
+def write_status(uri: ArtifactUri, sequence: int, status: RunStatus) -> None:
+    """Leave one message of a run. Each sequence number is written once.
+
+    Raises:
+        ArtifactUnavailableError: storage refused or did not answer, or the number is taken.
+    """
+    with _storage_errors(f"writing the status of run {status.run} to {uri}"):
+        _client().bucket(uri.bucket).blob(uri.object(status_object(status.run, sequence))).upload_from_string(
+            dump(status), content_type="application/json", if_generation_match=0, timeout=_TIMEOUT_S
+        )
+
+
+def newest_status(uri: ArtifactUri) -> RunStatus | None:
+    """The last message of the newest run of an artifact, or None before the first.
+
+    Raises:
+        ArtifactError: it is not valid. ArtifactUnavailableError: storage refused or did not answer.
+    """
+    from google.api_core.exceptions import NotFound  # noqa: PLC0415 - see _client
+
+    with _storage_errors(f"reading the runs of {uri}"):
+        bucket = _client().bucket(uri.bucket)
+        blobs = bucket.list_blobs(prefix=uri.object(f"{RUNS}/"), fields="items(name),nextPageToken", timeout=_TIMEOUT_S)
+        names = [blob.name for blob in blobs if is_status(blob.name.removeprefix(uri.folder))]
+        if not names:
+            return None
+        try:
+            content = bucket.blob(max(names)).download_as_bytes(timeout=_TIMEOUT_S)
+        except NotFound:
+            # Somebody tidies up: then there is no news.
+            return None
+    return parse_status(content, f"gs://{uri.bucket}/{max(names)}")
 
 
 def read_manifest(uri: ArtifactUri) -> Manifest | None:
@@ -148,6 +191,12 @@ def _manifest_in(bucket: storage.Bucket, uri: ArtifactUri) -> Manifest | None:
             f"gs://{uri.bucket}/{name} is the manifest of {manifest.key}, not of {uri.key}; it is not used"
         )
     return manifest
+
+
+def _create_run_files(bucket: storage.Bucket, uri: ArtifactUri, run: str, folder: Path) -> None:
+    for name in RUN_FILES:
+        if (folder / name).is_file():
+            _create(bucket, uri.object(run_file(run, name)), folder / name)
 
 
 def _create(bucket: storage.Bucket, name: str, path: Path) -> bool:

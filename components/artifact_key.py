@@ -1,4 +1,4 @@
-"""From the stack's settings to the key of the artifact that they ask for."""
+"""From the stack's settings to the artifact that they ask for."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from artifact.recipe import BuildRequest
 from components.settings import Settings
 
 
-def wanted_key(repository: Path, settings: Settings) -> str:
-    """Key of the artifact that this repository builds for these settings, whether or not it exists yet."""
-    request = BuildRequest(
+def wanted(settings: Settings) -> BuildRequest:
+    """What is to be built for these settings."""
+    return BuildRequest(
         source=settings.model.source,
         calibration=settings.model.calibration,
         recipe=settings.model.recipe,
@@ -19,4 +19,8 @@ def wanted_key(repository: Path, settings: Settings) -> str:
         tensorrt=settings.fleet.container,
         gpu_type=settings.fleet.gpu_type,
     )
-    return artifact_key(request.inputs(repository))
+
+
+def wanted_key(repository: Path, settings: Settings) -> str:
+    """Key of the artifact that this repository builds for these settings, whether or not it exists yet."""
+    return artifact_key(wanted(settings).inputs(repository))

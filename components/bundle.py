@@ -14,8 +14,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-SERVING_CODE: Final = ("contract.py", "artifact", "serving", "startup", "locks/serving.txt")
-"""What a serving VM runs, relative to the repository."""
+SERVING_CODE: Final = ("contract.py", "artifact", "serving", "startup/install.sh", "locks/serving.txt")
+"""What a serving VM runs beside its startup script, relative to the repository."""
+BUILDER_CODE: Final = ("contract.py", "artifact", "model", "startup/install.sh", "locks/model.txt")
+"""What a builder VM runs beside its startup script."""
 BUNDLE_FOLDER: Final = Path(".cache/bundles")
 """Where archives wait for their upload, relative to the repository; content-named, so nothing there is ever stale."""
 
@@ -37,7 +39,7 @@ class Bundle:
         return f"code/{self.sha256}.tar.gz"
 
 
-def write_bundle(repository: Path, entries: tuple[str, ...] = SERVING_CODE) -> Bundle:
+def write_bundle(repository: Path, entries: tuple[str, ...]) -> Bundle:
     """Archive files and folders of the repository.
 
     Raises:

@@ -24,6 +24,8 @@ class GpuGroupArgs:
     """Unique link of the instance template: another one rolls the group."""
     boot_needs: Sequence[pulumi.Resource]
     """What a VM needs from its first second that nothing in its template refers to."""
+    hooks: pulumi.ResourceHookBinding | None = None
+    """Of the group's manager."""
 
 
 class GpuGroup(pulumi.ComponentResource):
@@ -103,6 +105,7 @@ class GpuGroup(pulumi.ComponentResource):
                 # The group makes VMs as soon as its autoscaler exists. A VM that boots before its bindings, firewall
                 # rules and NAT loses its first minutes to retries, or its probes.
                 depends_on=[*args.boot_needs],
+                hooks=args.hooks,
             ),
         )
 

@@ -1,6 +1,6 @@
 """What a serving VM is made of."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -25,6 +25,10 @@ class GpuTemplateArgs:
     service_account: pulumi.Input[str]
     """E-mail."""
     metadata: Mapping[str, pulumi.Input[str]]
+    model_needs: Sequence[pulumi.Resource] = ()
+    """What the model is built by: there is nothing to wait for before it is there."""
+    hooks: pulumi.ResourceHookBinding | None = None
+    """Of the template."""
 
 
 class GpuTemplate(pulumi.ComponentResource):
@@ -67,7 +71,7 @@ class GpuTemplate(pulumi.ComponentResource):
             tags=[*fleet.tags],
             labels={FLEET_LABEL: args.names.fleet},
             metadata={**args.metadata, "enable-oslogin": "TRUE", "serial-port-logging-enable": "TRUE"},
-            opts=pulumi.ResourceOptions(parent=self),
+            opts=pulumi.ResourceOptions(parent=self, depends_on=[*args.model_needs], hooks=args.hooks),
         )
         self.self_link_unique = template.self_link_unique
         self.register_outputs({"selfLinkUnique": self.self_link_unique})

@@ -23,7 +23,7 @@ class Identity(pulumi.ComponentResource):
     """A service account for serving VMs and one for the model build, with what each needs to report.
 
     Outputs: `serving_email`, `serving_member`, `builder_email`, `builder_member` (`serviceAccount:<e-mail>`), and
-    `serving_bindings`, without which a serving VM is mute.
+    `serving_bindings` and `builder_bindings`, without which the VMs are mute.
     """
 
     serving_email: pulumi.Output[str]
@@ -31,6 +31,7 @@ class Identity(pulumi.ComponentResource):
     serving_bindings: list[pulumi.Resource]
     builder_email: pulumi.Output[str]
     builder_member: pulumi.Output[str]
+    builder_bindings: list[pulumi.Resource]
 
     def __init__(self, name: str, args: IdentityArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("tensorrt-fleet:identity:Identity", name, None, opts)
@@ -40,7 +41,7 @@ class Identity(pulumi.ComponentResource):
             self._grant(f"{name}-serving-logs", args.names, serving, LOG_WRITER),
             self._grant(f"{name}-serving-metrics", args.names, serving, METRIC_WRITER),
         ]
-        self._grant(f"{name}-builder-logs", args.names, builder, LOG_WRITER)
+        self.builder_bindings = [self._grant(f"{name}-builder-logs", args.names, builder, LOG_WRITER)]
         self.serving_email, self.serving_member = serving.email, serving.member
         self.builder_email, self.builder_member = builder.email, builder.member
         self.register_outputs({"servingEmail": self.serving_email, "builderEmail": self.builder_email})

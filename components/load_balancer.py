@@ -24,6 +24,8 @@ class LoadBalancerArgs:
     names: Names
     settings: LoadBalancerSettings
     groups: Sequence[GpuGroup]
+    hooks: pulumi.ResourceHookBinding | None = None
+    """Of the forwarding rule that leads to the groups."""
 
 
 class LoadBalancer(pulumi.ComponentResource):
@@ -50,11 +52,11 @@ class LoadBalancer(pulumi.ComponentResource):
         )
         if settings.https:
             proxy = self._https_proxy(urls, settings.https)
-            self._forward("https", address, proxy.self_link, HTTPS_PORT)
+            self._forward("https", address, proxy.self_link, HTTPS_PORT, args.hooks)
             self._forward("http", address, self._http_proxy(self._redirect()).self_link, settings.port)
             self.endpoint = pulumi.Output.from_input(f"https://{settings.https.domains[0]}")
         else:
-            self._forward("http", address, self._http_proxy(urls).self_link, settings.port)
+            self._forward("http", address, self._http_proxy(urls).self_link, settings.port, args.hooks)
             port = "" if settings.port == 80 else f":{settings.port}"
             self.endpoint = pulumi.Output.concat("http://", address.address, port)
         self.address, self.backend_service, self.url_map_name = address.address, backend.self_link, urls.name
@@ -129,7 +131,12 @@ class LoadBalancer(pulumi.ComponentResource):
         )
 
     def _forward(
-        self, protocol: str, address: gcp.compute.GlobalAddress, target: pulumi.Input[str], port: int
+        self,
+        protocol: str,
+        address: gcp.compute.GlobalAddress,
+        target: pulumi.Input[str],
+        port: int,
+        hooks: pulumi.ResourceHookBinding | None = None,
     ) -> gcp.compute.GlobalForwardingRule:
         return gcp.compute.GlobalForwardingRule(
             f"{self._name}-{protocol}",
@@ -143,6 +150,7 @@ class LoadBalancer(pulumi.ComponentResource):
                 parent=self,
                 # Groups are empty until their autoscalers exist: an address before that would answer 503 only.
                 depends_on=[group.autoscaler for group in self._args.groups],
+                hooks=hooks,
             ),
         )
 

@@ -1,11 +1,14 @@
-"""The model artifact: where it lies, who may write and read it, and the code that serves it."""
+"""The model artifact: where it lies, who may write and read it, what builds it and the code that serves it."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import pulumi
 import pulumi_gcp as gcp
 
+import contract
+from components.builder import Builder, BuilderArgs
 from components.bundle import Bundle
 from components.naming import BucketRole, Names
 from components.settings import Settings
@@ -25,15 +28,26 @@ class ModelBuildArgs:
     """Key of the artifact that the configuration asks for, known before it is built."""
     code: Bundle
     """What serving VMs run."""
+    builder_code: Bundle
+    """What the builder VM runs."""
+    builder_metadata: Mapping[str, pulumi.Input[str]]
+    """What it is told, without the addresses of code and artifact."""
+    builder_subnetwork: pulumi.Input[str]
+    builder_email: pulumi.Input[str]
     builder_member: pulumi.Input[str]
+    builder_needs: Sequence[pulumi.Resource]
+    """What the builder VM needs from its first second."""
+    builder_hooks: pulumi.ResourceHookBinding | None = None
+    """Of the builder VM."""
     serving_member: pulumi.Input[str]
 
 
 class ModelBuild(pulumi.ComponentResource):
-    """Buckets for what goes into a model build and what comes out of it, with their access, and the code bundle.
+    """Buckets for what goes into a model build and what comes out of it, with their access, the code and the builder.
 
-    Outputs: `model_key`, `model_uri` (`gs://bucket/models/<key>/`), `artifact_bucket`, `code_uri` and its
-    `code_sha256`, and `bindings`, without which a serving VM reads nothing.
+    There is no builder where the settings name a ready artifact. Outputs: `model_key`, `model_uri`
+    (`gs://bucket/models/<key>/`), `artifact_bucket`, `code_uri` and its `code_sha256`, `bindings`, without which a
+    serving VM reads nothing, and `builders`: the VM that makes the artifact, or nothing.
     """
 
     model_key: str
@@ -42,6 +56,7 @@ class ModelBuild(pulumi.ComponentResource):
     code_uri: pulumi.Output[str]
     code_sha256: str
     bindings: list[pulumi.Resource]
+    builders: list[pulumi.Resource]
 
     def __init__(self, name: str, args: ModelBuildArgs, opts: pulumi.ResourceOptions | None = None) -> None:
         super().__init__("tensorrt-fleet:model:ModelBuild", name, None, opts)
@@ -52,9 +67,11 @@ class ModelBuild(pulumi.ComponentResource):
             self.artifact_bucket = pulumi.Output.from_input(shared)
         else:
             self.artifact_bucket = self._bucket("artifacts")
-        self._grant("inputs-builder-reads", inputs, OBJECT_VIEWER, args.builder_member)
-        self._grant("artifacts-builder-creates", self.artifact_bucket, OBJECT_CREATOR, args.builder_member)
-        self._grant("artifacts-builder-reads", self.artifact_bucket, OBJECT_VIEWER, args.builder_member)
+        builder_bindings = [
+            self._grant("inputs-builder-reads", inputs, OBJECT_VIEWER, args.builder_member),
+            self._grant("artifacts-builder-creates", self.artifact_bucket, OBJECT_CREATOR, args.builder_member),
+            self._grant("artifacts-builder-reads", self.artifact_bucket, OBJECT_VIEWER, args.builder_member),
+        ]
         self.bindings = [
             self._grant("inputs-serving-reads", inputs, OBJECT_VIEWER, args.serving_member),
             self._grant("artifacts-serving-reads", self.artifact_bucket, OBJECT_VIEWER, args.serving_member),
@@ -68,9 +85,9 @@ class ModelBuild(pulumi.ComponentResource):
         else:
             self.model_key = args.key
             self.model_uri = pulumi.Output.concat("gs://", self.artifact_bucket, "/models/", args.key, "/")
-        code = self._code(inputs)
         self.code_sha256 = args.code.sha256
-        self.code_uri = pulumi.Output.concat("gs://", code.bucket, "/", code.name)
+        self.code_uri = self._code("serving-code", inputs, args.code)
+        self.builders = [] if ready else [self._builder(inputs, builder_bindings)]
         self.register_outputs({"modelUri": self.model_uri, "artifactBucket": self.artifact_bucket})
 
     def _bucket(self, role: BucketRole) -> pulumi.Output[str]:
@@ -96,10 +113,29 @@ class ModelBuild(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self),
         )
 
-    def _code(self, bucket: pulumi.Input[str]) -> gcp.storage.BucketObject:
-        code = self._args.code
-        return gcp.storage.BucketObject(
-            f"{self._name}-serving-code",
+    def _builder(self, inputs: pulumi.Input[str], bindings: Sequence[pulumi.Resource]) -> pulumi.Resource:
+        args = self._args
+        addresses: dict[str, pulumi.Input[str]] = {
+            contract.ARTIFACT_KEY: self.model_uri,
+            contract.CODE_KEY: self._code("builder-code", inputs, args.builder_code),
+            contract.CODE_SHA256_KEY: args.builder_code.sha256,
+        }
+        vm = BuilderArgs(
+            names=args.names,
+            settings=args.settings,
+            key=args.key,
+            subnetwork=args.builder_subnetwork,
+            service_account=args.builder_email,
+            metadata={**args.builder_metadata, **addresses},
+            boot_needs=[*args.builder_needs, *bindings],
+            hooks=args.builder_hooks,
+        )
+        return Builder(f"{self._name}-builder", vm, pulumi.ResourceOptions(parent=self)).instance
+
+    def _code(self, role: str, bucket: pulumi.Input[str], code: Bundle) -> pulumi.Output[str]:
+        """Upload a bundle; its address."""
+        uploaded = gcp.storage.BucketObject(
+            f"{self._name}-{role}",
             bucket=bucket,
             name=code.object_name,
             source=pulumi.FileAsset(code.path.as_posix()),
@@ -108,3 +144,4 @@ class ModelBuild(pulumi.ComponentResource):
             # is stopped halfway: a bundle outlives the plan that replaced it.
             opts=pulumi.ResourceOptions(parent=self, retain_on_delete=True),
         )
+        return pulumi.Output.concat("gs://", uploaded.bucket, "/", uploaded.name)

@@ -38,6 +38,10 @@ class Names(NamedTuple):
         """Name of a bucket; the project id in it makes it unique in the world."""
         return f"{self.project}-{self.program}-{self.stack}-{role}"
 
+    def builder(self, key: str) -> str:
+        """Name of the VM that builds the artifact `key`: at most 45 of the 63 characters that a VM's name may have."""
+        return f"{self.stack}-builder-{key}"
+
     def instances(self, pool: str) -> str:
         """What the names of a pool's VMs begin with."""
         return f"{self.stack}-{pool}"

@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from artifact.builtin import BUILTIN, SMOKE
 from components.catalog import CATALOG_FILE, Catalog
 from components.cost import regions_without_prices
 from components.settings import Settings
+from components.settings.fleet import pinned
 
 
 def remarks(settings: Settings, catalog: Catalog) -> Iterator[str]:
     """One line each, for Pulumi to show as a warning."""
     fleet = settings.fleet
-    if not fleet.container_pinned:
-        yield (
-            f"fleet.container {fleet.container} is named by a tag, so what it holds is unverified and may change; "
-            "`make pin-containers` writes its digest"
-        )
+    containers = {"fleet.container": fleet.container}
+    if settings.model.artifact is None:
+        containers["model.builder.container"] = settings.model.builder.container
+    for path, container in containers.items():
+        if not pinned(container):
+            yield (
+                f"{path} {container} is named by a tag, so what it holds is unverified and may change; "
+                "`make pin-containers` writes its digest"
+            )
+    if settings.model.artifact is None and settings.model.source == f"{BUILTIN}:{SMOKE}":
+        source = settings.model.source
+        yield f"model.source {source} has random weights: it tries the pipeline, and its answers mean nothing"
     unpriced = regions_without_prices(fleet, catalog)
     if unpriced:
         yield (

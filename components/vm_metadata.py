@@ -1,10 +1,11 @@
-"""What a serving VM is told at boot: the metadata that startup/serving.sh and `python -m serving` read."""
+"""What VMs are told at boot: the metadata that their startup scripts and `python -m serving` read."""
 
 from pathlib import Path
 
 import pulumi
 
 import contract
+from components.artifact_key import wanted
 from components.model_build import ModelBuild
 from components.naming import Names
 from components.settings import Settings
@@ -24,4 +25,16 @@ def serving_metadata(
         contract.STACK_KEY: f"{names.program}/{names.stack}",
         contract.MODEL_VERSION_KEY: str(settings.model.version),
         contract.METRIC_SOURCE_KEY: settings.autoscaling.metric_source,
+    }
+
+
+def builder_metadata(repository: Path, names: Names, settings: Settings) -> dict[str, pulumi.Input[str]]:
+    """Metadata of a builder VM by key, without the addresses that ModelBuild knows."""
+    on_gpu = settings.model.runtime == "tensorrt"
+    return {
+        contract.STARTUP_SCRIPT_KEY: (repository / "startup" / "builder.sh").read_text(encoding="utf-8"),
+        contract.CONTAINER_KEY: settings.model.builder.container,
+        contract.GPU_COUNT_KEY: str(int(on_gpu)),
+        contract.STACK_KEY: f"{names.program}/{names.stack}",
+        contract.BUILD_REQUEST_KEY: wanted(settings).model_dump_json(),
     }

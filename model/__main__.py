@@ -7,17 +7,22 @@ import json
 import sys
 from contextlib import nullcontext
 from pathlib import Path
-from typing import get_args
+from typing import TYPE_CHECKING, TypeVar, get_args
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from artifact.errors import ArtifactError
 from artifact.key import artifact_key
 from artifact.manifest import Manifest, Runtime
 from artifact.recipe import NONE, BuildRequest, CalibrationMethod, Recipe
+from artifact.run import new_run, valid_run
 from model.errors import BuildError
 
+if TYPE_CHECKING:
+    from artifact.repository import Published
+
 _REPOSITORY = Path(__file__).resolve().parents[1]
+_Schema = TypeVar("_Schema", bound=BaseModel)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -39,6 +44,14 @@ def _parser() -> argparse.ArgumentParser:
     build = commands.add_parser("build", help="convert, check and pack a model into a folder")
     build.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the artifact")
     _add_request(build)
+    build.add_argument(
+        "--publish",
+        metavar="gs://BUCKET[/PREFIX]",
+        help="upload the artifact as well, unless it is there, and progress",
+    )
+    build.add_argument(
+        "--run", dest="run_id", type=_run, metavar="ID", help="id of this run (default: its time and random digits)"
+    )
     _add_output(build)
     build.set_defaults(run=_build)
     key = commands.add_parser("key", help="print the key of an artifact without building it")
@@ -54,6 +67,7 @@ def _parser() -> argparse.ArgumentParser:
 
 def _add_request(parser: argparse.ArgumentParser) -> None:
     defaults = BuildRequest()
+    parser.add_argument("--request", type=_build_request, metavar="JSON", help="all that follows, as one JSON object")
     parser.add_argument("--source", default=defaults.source, help="model to convert (default: %(default)s)")
     parser.add_argument("--calibration", default=defaults.calibration, help="photos (default: %(default)s)")
     parser.add_argument("--runtime", default=defaults.runtime, choices=get_args(Runtime), help="what will run it")
@@ -72,18 +86,34 @@ def _add_output(parser: argparse.ArgumentParser) -> None:
 
 
 def _recipe(text: str) -> Recipe:
+    return _parsed(Recipe, "recipe", text)
+
+
+def _build_request(text: str) -> BuildRequest:
+    return _parsed(BuildRequest, "request", text)
+
+
+def _parsed(schema: type[_Schema], what: str, text: str) -> _Schema:
     try:
-        return Recipe.model_validate_json(text)
+        return schema.model_validate_json(text)
     except ValidationError as error:
-        faults = "; ".join(
-            f"{'.'.join(map(str, fault['loc'])) or 'recipe'}: {fault['msg']}" for fault in error.errors()
-        )
+        faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or what}: {fault['msg']}" for fault in error.errors())
         raise argparse.ArgumentTypeError(
-            f"{faults}; a recipe is, for example, {Recipe().model_dump_json(by_alias=True)}"
+            f"{faults}; a {what} is, for example, {schema().model_dump_json(by_alias=True)}"
         ) from None
 
 
+def _run(text: str) -> str:
+    try:
+        return valid_run(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def _request(options: argparse.Namespace) -> BuildRequest:
+    if options.request:
+        request: BuildRequest = options.request
+        return request
     overrides = {"method": options.method, "cpu_weight_bits": options.cpu_weight_bits}
     recipe = options.recipe.model_copy(update={name: value for name, value in overrides.items() if value is not None})
     return BuildRequest(
@@ -104,10 +134,19 @@ def _key(options: argparse.Namespace) -> int:
 def _build(options: argparse.Namespace) -> int:
     from model.build.pipeline import build  # noqa: PLC0415 - `key` and `--help` answer at once without it
     from model.build.progress import Lines, Quiet, Terminal  # noqa: PLC0415 - likewise
+    from model.build.run import build_and_publish  # noqa: PLC0415 - likewise
 
     on_terminal = sys.stderr.isatty() and not options.quiet
+    run = options.run_id or new_run()
     with Terminal() if on_terminal else nullcontext(Quiet() if options.quiet else Lines()) as reporter:
-        built = build(_request(options), _REPOSITORY, options.out, reporter)
+        if options.publish:
+            published = build_and_publish(
+                _request(options), _REPOSITORY, options.out, address=options.publish, run=run, reporter=reporter
+            )
+        else:
+            built = build(_request(options), _REPOSITORY, options.out, reporter, run)
+    if options.publish:
+        return _say_published(published, options)
     manifest = built.folder.manifest
     if options.json:
         _print_json(manifest, folder=str(options.out), created=built.created)
@@ -121,7 +160,10 @@ def _build(options: argparse.Namespace) -> int:
 def _publish(options: argparse.Namespace) -> int:
     from artifact.repository import publish  # noqa: PLC0415 - see _build
 
-    published = publish(options.folder, options.root)
+    return _say_published(publish(options.folder, options.root), options)
+
+
+def _say_published(published: Published, options: argparse.Namespace) -> int:
     if options.json:
         _print_json(published.manifest, uri=str(published.uri), created=published.created)
         return 0

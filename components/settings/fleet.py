@@ -82,7 +82,8 @@ class Pool(Section):
         return f"{self.region}-spot" if self.spot else self.region
 
 
-def _known_gpu(gpu_type: str) -> str:
+def known_gpu(gpu_type: str) -> str:
+    """A GPU of the catalogue."""
     if gpu_type not in catalog().gpus:
         raise refuse(Refusal(gpu_type, ", ".join(catalog().gpus), "choose a GPU that the catalogue knows"))
     return gpu_type
@@ -146,7 +147,8 @@ def _equal(pools: tuple[Pool, ...]) -> Iterator[Refusal]:
         seen.add(pool.name)
 
 
-def _known_disk(disk_type: str) -> str:
+def known_disk(disk_type: str) -> str:
+    """A disk type of the catalogue."""
     if disk_type not in catalog().disks:
         raise refuse(Refusal(disk_type, ", ".join(catalog().disks), "choose a disk type that N1 machines boot from"))
     return disk_type
@@ -157,7 +159,8 @@ def is_stock(image: str) -> bool:
     return image.split("/")[1] in catalog().images.stock_projects
 
 
-def _exact_image(image: str) -> str:
+def exact_image(image: str) -> str:
+    """An image by its own name, never a family."""
     if "/images/family/" in image:
         remedy = "run `make bump-image`: a family would give each new VM whatever is newest at its first boot"
         raise refuse(Refusal(image, EXACT_IMAGE, remedy))
@@ -166,7 +169,20 @@ def _exact_image(image: str) -> str:
     return image
 
 
-def _exact_container(container: str) -> str:
+def pinned(container: str) -> bool:
+    """Whether a container is named by digest, not only by a tag that may move."""
+    return "@sha256:" in container
+
+
+def release(container: str) -> str | None:
+    """NVIDIA's monthly release in a container's tag (`25.08`), or None where it is named otherwise."""
+    name = _CONTAINER.fullmatch(container)
+    found = re.match(r"(\d\d\.\d\d)-", name["tag"] or "") if name else None
+    return found[1] if found else None
+
+
+def exact_container(container: str) -> str:
+    """A container by a tag that stays, or by digest."""
     name = _CONTAINER.fullmatch(container)
     if not name or not (name["tag"] or name["digest"]) or name["tag"] == "latest":
         allowed = "<registry>/<path>:<tag> or <registry>/<path>@sha256:<digest>, and no tag `latest`"
@@ -216,6 +232,13 @@ class UpdateSettings(Section):
     )
     max_unavailable: int = Field(
         default=0, ge=0, le=1000, description="VMs that a rollout may take away before new ones serve", examples=[0]
+    )
+    wait_s: int = Field(
+        default=2700,
+        ge=0,
+        le=86400,
+        description="seconds that `pulumi up` waits until new VMs serve; 0 does not wait",
+        examples=[2700],
     )
 
     def surge(self, zones: int) -> int:
@@ -268,7 +291,7 @@ def _surge_covers_zones(update: UpdateSettings, info: ValidationInfo) -> UpdateS
 class FleetSettings(Section):
     """The serving VMs. All pools have the same kind of VM."""
 
-    gpu_type: Annotated[str, AfterValidator(_known_gpu)] = Field(
+    gpu_type: Annotated[str, AfterValidator(known_gpu)] = Field(
         default="nvidia-tesla-t4", description="accelerator type", examples=["nvidia-tesla-t4"]
     )
     gpu_count: Annotated[int, AfterValidator(_attachable)] = Field(
@@ -285,14 +308,14 @@ class FleetSettings(Section):
         examples=[[{"region": "us-central1", "zones": ["us-central1-a", "us-central1-b"], "min": 2, "max": 4}]],
     )
     disk_size_gib: int = Field(default=100, ge=50, le=65536, description="boot disk in GiB", examples=[100])
-    disk_type: Annotated[str, AfterValidator(_known_disk)] = Field(
+    disk_type: Annotated[str, AfterValidator(known_disk)] = Field(
         default="pd-ssd", description="boot disk type", examples=["pd-ssd"]
     )
-    image: Annotated[str, AfterValidator(_exact_image)] = Field(
+    image: Annotated[str, AfterValidator(exact_image)] = Field(
         description="boot image, exactly",
         examples=["projects/ubuntu-os-accelerator-images/global/images/<name>"],
     )
-    container: Annotated[str, AfterValidator(_exact_container)] = Field(
+    container: Annotated[str, AfterValidator(exact_container)] = Field(
         description="container that serving runs in", examples=["nvcr.io/nvidia/tritonserver:25.08-py3"]
     )
     tags: Annotated[tuple[str, ...], AfterValidator(_tags)] = Field(
@@ -307,11 +330,6 @@ class FleetSettings(Section):
     autohealing: AutohealingSettings = Field(
         default=AutohealingSettings(), description="when a VM is made anew", examples=[{"initialDelayS": 1800}]
     )
-
-    @property
-    def container_pinned(self) -> bool:
-        """Whether the container is named by digest, not only by a tag that may move."""
-        return "@sha256:" in self.container
 
     @property
     def regions(self) -> tuple[str, ...]:

@@ -10,6 +10,7 @@ from artifact.builtin import BUILTIN, MODEL_PACKAGES
 from artifact.manifest import Runtime
 from artifact.recipe import Recipe
 from artifact.uri import ArtifactUri
+from components.settings.builder import BuilderSettings
 from components.settings.section import Refusal, Section, refuse
 
 SOURCES = tuple(f"{BUILTIN}:{name}" for name in sorted(MODEL_PACKAGES))
@@ -61,6 +62,10 @@ class ModelSettings(Section):
         default=1, ge=1, description="version number that the API shows (/v1/models/default/versions/N)", examples=[1]
     )
     recipe: Recipe = Field(default=Recipe(), description="how the model is quantised", examples=[{"method": "mse"}])
+
+    builder: BuilderSettings = Field(
+        default=BuilderSettings(), description="the VM that builds the model", examples=[{"zone": "us-central1-a"}]
+    )
 
     @property
     def ready(self) -> ArtifactUri | None:

@@ -11,7 +11,8 @@ from pydantic import AfterValidator, Field, ValidationError
 
 from components.naming import MAX_BUCKET_LENGTH, MAX_STACK_LENGTH, Names
 from components.settings.autoscaling import AutoscalingSettings
-from components.settings.fleet import EXACT_IMAGE, AutohealingSettings, FleetSettings, Pool, is_stock
+from components.settings.builder import BuilderSettings
+from components.settings.fleet import EXACT_IMAGE, AutohealingSettings, FleetSettings, Pool, is_stock, release
 from components.settings.load_balancer import LoadBalancerSettings
 from components.settings.model import ModelSettings
 from components.settings.network import ExistingNetwork, NetworkSettings
@@ -74,6 +75,21 @@ class Settings(Section):
         default=ObservabilitySettings(), description="dashboard and alerts", examples=[{"alerts": True}]
     )
 
+    @property
+    def builder_zone(self) -> str:
+        """Zone of the builder VM."""
+        return self.model.builder.zone or self.fleet.pools[0].zones[0]
+
+    @property
+    def builder_region(self) -> str:
+        """Region of the builder VM."""
+        return self.builder_zone.rpartition("-")[0]
+
+    @property
+    def builder_image(self) -> str:
+        """Boot image of the builder VM."""
+        return self.model.builder.image or self.fleet.image
+
 
 class Configuration(Section):
     """A stack's configuration by the prefix of its keys."""
@@ -100,6 +116,7 @@ def parse(config: Mapping[str, str], *, program: str, stack: str) -> tuple[Names
     )
     problems += _name_problems(names)
     problems += _image_without_internet(known)
+    problems += _builder_unlike_fleet(known)
     problems += _healed_while_starting(known)
     problems += _regions_without_subnet(known)
     problems += _only_group_drained(known)
@@ -150,6 +167,53 @@ def _image_without_internet(known: Known) -> Iterator[Problem]:
         path, allowed = _path((NAMESPACE, "fleet", "image")), f"{EXACT_IMAGE} of your own where network.nat is false"
         remedy = "bake one (`make image ROLE=serving`), or set network.nat to true: a stock image fetches its container"
         yield Problem(path, shown(image), allowed, remedy)
+
+
+def _builder_unlike_fleet(known: Known) -> Iterator[Problem]:
+    """What is wrong with a builder VM for this fleet, where there is one."""
+    if known.get((ModelSettings, "artifact"), "unreadable") is not None:
+        return
+    zone: str | None = known.get((BuilderSettings, "zone"))
+    pools: tuple[Pool, ...] = known.get((FleetSettings, "pools"), ())
+    regions = sorted({pool.region for pool in pools})
+    if zone and regions and zone.rpartition("-")[0] not in regions:
+        allowed = f"a zone of {' or '.join(regions)}, where the fleet has a subnet"
+        yield Problem(
+            _path((NAMESPACE, "model", "builder", "zone")), shown(zone), allowed, "name a zone of a pool's region"
+        )
+    gpu, wanted = (known.get((section, "gpu_type")) for section in (BuilderSettings, FleetSettings))
+    if known.get((ModelSettings, "runtime")) == "tensorrt":
+        if gpu and wanted and gpu != wanted:
+            remedy = "build on the GPU that serves: TensorRT plans run on no other"
+            yield Problem(
+                _path((NAMESPACE, "model", "builder", "gpuType")), shown(gpu), f"fleet.gpuType ({wanted})", remedy
+            )
+        builder, serving = (known.get((section, "container"), "") for section in (BuilderSettings, FleetSettings))
+        releases = release(builder), release(serving)
+        if None not in releases and releases[0] != releases[1]:
+            remedy = "name containers of one monthly release: TensorRT reads the plans of its own version only"
+            path = _path((NAMESPACE, "model", "builder", "container"))
+            yield Problem(path, shown(builder), f"release {releases[1]}, as fleet.container", remedy)
+    yield from _builder_image(known)
+
+
+def _builder_image(known: Known) -> Iterator[Problem]:
+    needed = (
+        (FleetSettings, "image"),
+        (BuilderSettings, "image"),
+        (NetworkSettings, "nat"),
+        (NetworkSettings, "existing"),
+    )
+    if not all(key in known for key in needed):
+        return
+    fleet, image, nat, existing = (known[key] for key in needed)
+    path = _path((NAMESPACE, "model", "builder", "image"))
+    if image is None and not is_stock(fleet):
+        remedy = "bake one (`make image ROLE=builder`): an image baked for serving lacks the builder's container"
+        yield Problem(path, "nothing", f"{EXACT_IMAGE} where fleet.image is not a stock image", remedy)
+    elif image is not None and is_stock(image) and not nat and not (existing and existing.has_nat):
+        remedy = "bake one (`make image ROLE=builder`), or set network.nat to true: a stock image fetches its container"
+        yield Problem(path, shown(image), f"{EXACT_IMAGE} of your own where network.nat is false", remedy)
 
 
 def _healed_while_starting(known: Known) -> Iterator[Problem]:

@@ -28,6 +28,11 @@ def finished(folder: Path, key: str) -> ArtifactFolder | None:
     return built
 
 
+def building(out: Path) -> Path:
+    """Where the artifact for `out` is built, and what a failed build leaves."""
+    return out.parent / f".{out.name}.building"
+
+
 @contextmanager
 def work_folder(out: Path) -> Iterator[Path]:
     """An empty folder beside `out` to build in, for one build at a time; it stays where the build fails.
@@ -43,7 +48,7 @@ def work_folder(out: Path) -> Iterator[Path]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             raise BuildError(f"another build is writing {out}: wait for it, or name another folder") from None
-        work = out.parent / f".{out.name}.building"
+        work = building(out)
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
         yield work

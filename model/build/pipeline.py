@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import importlib.util
-import secrets
 import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -20,6 +18,7 @@ from artifact.key import artifact_key
 from artifact.manifest import MANIFEST_FILE, Accuracy, GateResult, Manifest, Precision, SpeedRow, graph_path
 from artifact.preprocessing import load_image
 from artifact.recipe import BuildRequest
+from artifact.run import new_run
 from artifact.signature import SIGNATURE_FILE, Form, Preprocessing
 from model.build.folder import finished, install, work_folder
 from model.build.machine import peak_memory_gib, tool_versions
@@ -70,8 +69,10 @@ class _Made:
     photos: tuple[PhotoAnswer, ...]
 
 
-def build(request: BuildRequest, repository: Path, out: Path, reporter: Reporter) -> Built:
+def build(request: BuildRequest, repository: Path, out: Path, reporter: Reporter, run: str = "") -> Built:
     """Build the artifact that `request` asks for into the folder `out`, unless it is there already.
+
+    `run` is the id that its manifest names; a new one by default.
 
     Raises:
         BuildError: a gate failed, a tool is missing, or `out` cannot be used. `out` is then as it was before.
@@ -93,7 +94,7 @@ def build(request: BuildRequest, repository: Path, out: Path, reporter: Reporter
                 journal.note(f"failed: {error}")
                 raise BuildError(f"{error} (log: {work / LOG})") from error
         with journal.stage("archive"):
-            manifest = _write(work, made, key, request, inputs.as_dict())
+            manifest = _write(work, made, key, request=request, inputs=inputs.as_dict(), run=run or new_run())
         write_report(work, manifest, made.photos, journal.seconds, peak_memory_gib())
         journal.line(f"{sum(journal.seconds.values()):.0f} s in all, {peak_memory_gib():.2f} GiB at most")
         install(work, out)
@@ -129,9 +130,12 @@ def _make(request: BuildRequest, work: Path, journal: Journal) -> _Made:
         graphs = _quantise(fp32, source.preprocessing, request, journal)
     with journal.stage("evaluate"):
         accuracy, photos = _evaluate(graphs, images, source, journal)
+    if source.weights == "random":
+        journal.line("  random weights: the graphs pass no accuracy gate, and their answers mean nothing")
+        accuracy = tuple(row.model_copy(update={"gates": ()}) for row in accuracy)
     _check_accuracy(accuracy)
     with journal.stage("speed"):
-        speed = _measure(signature, graphs, images, source)
+        speed = _measure(signature, graphs, images, source) if source.weights == "trained" else ()
     for row in speed:
         journal.line(f"  {row.precision:<9} {row.runtime:<12} batch {row.batch}: {row.images_per_s:7.1f} images/s")
     shutil.rmtree(saved_model)
@@ -262,7 +266,7 @@ def _measure(
     return measure((native, onnx_runtime("fp32"), onnx_runtime("int8-cpu")))
 
 
-def _write(work: Path, made: _Made, key: str, request: BuildRequest, inputs: dict[str, str]) -> Manifest:
+def _write(work: Path, made: _Made, key: str, *, request: BuildRequest, inputs: dict[str, str], run: str) -> Manifest:
     """The archive's files, the archive, and the manifest last."""
     (work / "onnx").mkdir()
     names = [LABELS_FILE, SIGNATURE_FILE]
@@ -275,6 +279,7 @@ def _write(work: Path, made: _Made, key: str, request: BuildRequest, inputs: dic
     manifest = Manifest(
         key=key,
         runtime=request.runtime,
+        weights=made.source.weights,
         inputs=inputs,
         tools=tool_versions(),
         archive=write_archive(work, names),
@@ -282,7 +287,7 @@ def _write(work: Path, made: _Made, key: str, request: BuildRequest, inputs: dic
         precisions=_PRECISIONS,
         accuracy=made.accuracy,
         speed=made.speed,
-        run=f"{datetime.now(UTC):%Y%m%dT%H%M%SZ}-{secrets.token_hex(3)}",
+        run=run,
     )
     (work / MANIFEST_FILE).write_bytes(dump(manifest))
     return manifest

@@ -16,6 +16,8 @@ table{border-collapse:collapse;margin:.5rem 0 1.5rem}th,td{padding:.25rem .8rem;
 th,td{text-align:left}
 .bad{color:#b00020}.ok{color:#0a7a33}code{font-size:90%}"""
 
+_RANDOM = "The model has random weights: its answers mean nothing, and it passed no accuracy gate."
+
 
 @dataclass(frozen=True, slots=True)
 class PhotoAnswer:
@@ -68,6 +70,7 @@ def _page(manifest: Manifest, photos: tuple[PhotoAnswer, ...], seconds: Mapping[
     parts = [
         f"<h1>{title}</h1>",
         f"<p>{html.escape(facts)}; peak memory {peak_gib:.2f} GiB.</p>",
+        *([f'<p class="bad">{_RANDOM}</p>'] if manifest.weights == "random" else ()),
         _table("Accuracy against FP32", ("graph", "agreement", "SQNR dB", "top-1", "top-1 FP32", "images"), accuracy),
         _table("Gates", ("graph", "gate", "measured", "threshold", ""), gates),
         _table("Speed on the build machine, images per second", ("precision", "runtime", "batch", "images/s"), speed),

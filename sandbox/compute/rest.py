@@ -78,6 +78,7 @@ class ComputeApi:
         router.add_post(f"{vms}/{{name}}/start", self._start)
         router.add_post(f"{vms}/{{name}}/stop", self._stop)
         router.add_get(f"{project}{zone}/operations/{{name}}", self._get_operation)
+        router.add_get(f"{project}/global/backendServices", self._list_backend_services)
         router.add_get(f"{project}/global/backendServices/{{name}}", self._get_backend_service)
         router.add_post(f"{project}/global/backendServices/{{name}}/getHealth", self._get_health)
         router.add_get(f"{project}/global/forwardingRules", self._list_rules)
@@ -255,6 +256,16 @@ class ComputeApi:
         identifier = self._global(request, "backendServices")
         found = properties(self._resource(BACKEND_SERVICE, identifier))
         return web.json_response(wire.backend_service(backend_service(identifier, found), found))
+
+    async def _list_backend_services(self, request: web.Request) -> web.Response:
+        self._access.demand(request, "compute.backendServices.list")
+        only_parameters(request, *_PAGING)
+        items = [
+            wire.backend_service(backend_service(identifier, found), found)
+            for identifier, found in declared(self._store, BACKEND_SERVICE)
+        ]
+        where = f"projects/{self._project}/global/backendServices"
+        return web.json_response(wire.collection("backendServiceList", where, items))
 
     async def _get_health(self, request: web.Request) -> web.Response:
         self._access.demand(request, "compute.backendServices.get")

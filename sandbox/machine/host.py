@@ -185,8 +185,14 @@ class MachineHost:
             if not instance.automatic_restart:
                 self._update(key, desired="TERMINATED")
             return
-        rest = record.maintenance_at - time.time() if record.maintenance_at else None
-        await self._ended_or_wish(key, record, rest)
+        ends = [record.maintenance_at] if record.maintenance_at else []
+        if instance.max_run_s:
+            ends.append(instance.started + instance.max_run_s)
+            if ends[-1] <= time.time():
+                self._store.event(key, f"Its maximum run duration of {instance.max_run_s:g} s is over.")
+                self._update(key, desired=instance.at_limit)
+                return
+        await self._ended_or_wish(key, record, min(ends) - time.time() if ends else None)
 
     def _begin_stopping(self, key: str, record: MachineRecord, notice_s: float) -> None:
         record.stop_by = time.time() + notice_s

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from client.errors import ClientError, UnavailableError
+from components.settings.fleet import pinned
 from images.pin import pin
 from images.registry import Found, Reference, challenge, look_up, versions
 from images.roles import ROLES
@@ -73,7 +74,7 @@ def test_settings_take_what_is_written(nvidia: FakeRegistry, tmp_path: Path) -> 
     path = stack(tmp_path, nvidia.container)
     list(pin(path, TODAY))
     container = StackFile.read(path).value(ROLES["serving"].container)
-    assert settings(container=container).container_pinned
+    assert pinned(settings(container=container).container)
 
 
 def test_a_baked_image_has_the_container_by_its_old_name(nvidia: FakeRegistry, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_a_bad_recipe_is_a_usage_error_that_shows_a_good_one(capsys: Capture, re
 def test_an_unknown_source_is_one_clear_line(capsys: Capture, tmp_path: Path) -> None:
     assert main(["build", "--out", str(tmp_path / "a"), "--source", "builtin:resnet"]) == 1
     assert capsys.readouterr().err == (
-        "error: model source 'builtin:resnet' is unknown; allowed: builtin:efficientnet-lite0\n"
+        "error: model source 'builtin:resnet' is unknown; allowed: builtin:efficientnet-lite0, builtin:smoke\n"
     )
 
 

@@ -43,6 +43,9 @@ def computed(type_: str, name: str, inputs: dict[str, Any]) -> tuple[str, dict[s
     if kind == "Account":
         email = f"{inputs['accountId']}@{project}.iam.gserviceaccount.com"
         return f"projects/{project}/serviceAccounts/{email}", {"email": email, "member": f"serviceAccount:{email}"}
+    if kind == "Instance":
+        id_ = f"projects/{project}/zones/{inputs['zone']}/instances/{own_name}"
+        return id_, {"selfLink": COMPUTE + id_, "instanceId": "1234567890123456789", "currentStatus": "RUNNING"}
     if kind == "Dashboard":
         return f"projects/{PROJECT_NUMBER}/dashboards/{name}", {}
     if kind == "Bucket":

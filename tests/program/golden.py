@@ -13,18 +13,18 @@ FOLDER = Path(__file__).parent / "golden"
 
 
 def readable(graph: Graph) -> dict[str, Any]:
-    """The graph without digests and without the startup script's text."""
-    script = json.dumps((REPOSITORY / "startup" / "serving.sh").read_text(encoding="utf-8"))
+    """The graph without digests and without the startup scripts' text."""
     text = json.dumps(
         {
             "outputs": graph.outputs,
             "resources": {r.urn: {"inputs": r.inputs, "options": r.options} for r in graph.resources},
         }
     )
-    text = text.replace(script, '"<startup/serving.sh>"')
+    for path in (REPOSITORY / "startup").glob("*.sh"):
+        text = text.replace(json.dumps(path.read_text(encoding="utf-8")), f'"<startup/{path.name}>"')
     text = re.sub(r"\b[0-9a-f]{64}\b", "<code sha256>", text)
     text = re.sub(r"uniqueId=[0-9]+", "uniqueId=<template>", text)
-    text = re.sub(r"\b[0-9a-f]{20}\b", "<model key>", text)
+    text = re.sub(r"(?<![0-9a-z])[0-9a-f]{20}(?![0-9a-z])", "<model key>", text)
     document = json.loads(text)
     assert isinstance(document, dict)
     return document

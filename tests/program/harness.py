@@ -61,6 +61,8 @@ class Graph:
     resources: list[Resource] = field(default_factory=list)
     outputs: dict[str, Any] = field(default_factory=dict)
     warnings: list[str] = field(default_factory=list)
+    hooks: dict[str, pulumi.ResourceHook] = field(default_factory=dict)
+    """By name; nothing runs them but a test."""
 
     def of_type(self, suffix: str) -> list[Resource]:
         """Resources whose type ends in `suffix`, such as `:Bucket`."""
@@ -143,6 +145,7 @@ def _fresh_runtime(
             organization="organization",
             logger=_LOGGER,
         )
+        settings.SETTINGS.callbacks = _Hooks(monitor.graph.hooks)
         settings.set_root_resource(None)  # type: ignore[arg-type] # run_in_stack refuses to make a second one
         monitor.graph.resources.clear()
         yield loop
@@ -202,6 +205,18 @@ class _Monitor(mocks.MockMonitor):
         if request.urn.split("::")[2] == _STACK_TYPE:
             self.graph.outputs.update(_plain(json_format.MessageToDict(request.outputs)))
         return super().RegisterResourceOutputs(request)  # type: ignore[no-untyped-call]
+
+
+class _Hooks:
+    """Takes the place of the server through which the engine calls hooks."""
+
+    def __init__(self, hooks: dict[str, pulumi.ResourceHook]) -> None:
+        self._hooks = hooks
+
+    def register_resource_hook(self, hook: pulumi.ResourceHook) -> None:
+        if hook.name in self._hooks:
+            raise AssertionError(f"two hooks have the name {hook.name}")
+        self._hooks[hook.name] = hook
 
 
 class _Warnings(logging.Handler):

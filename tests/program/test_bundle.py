@@ -12,7 +12,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from components.bundle import SERVING_CODE, gzip_stored, write_bundle
+from artifact.key import build_code_files
+from components.bundle import BUILDER_CODE, SERVING_CODE, gzip_stored, write_bundle
 from tests.program.harness import REPOSITORY
 
 
@@ -78,11 +79,19 @@ def test_a_missing_entry_is_named(tree: Path) -> None:
         write_bundle(tree, ("absent",))
 
 
-def test_serving_bundle_has_what_a_vm_runs() -> None:
-    names = {member.name for member in members(REPOSITORY / write_bundle(REPOSITORY).path)}
+@pytest.mark.parametrize(("role", "entries"), [("serving", SERVING_CODE), ("model", BUILDER_CODE)])
+def test_a_bundle_has_what_a_vm_of_its_role_runs(role: str, entries: tuple[str, ...]) -> None:
+    names = {member.name for member in members(REPOSITORY / write_bundle(REPOSITORY, entries).path)}
 
-    assert names >= {"contract.py", "locks/serving.txt", "serving/__main__.py", "startup/install.sh", "artifact/uri.py"}
-    assert not [name for name in names if name.split("/")[0] not in {entry.split("/")[0] for entry in SERVING_CODE}]
+    assert names >= {"contract.py", f"locks/{role}.txt", f"{role}/__main__.py", "artifact/uri.py"}
+    assert not [name for name in names if name.split("/")[0] not in {entry.split("/")[0] for entry in entries}]
+    assert {name for name in names if name.startswith("startup/")} == {"startup/install.sh"}
+
+
+def test_a_builder_runs_exactly_what_its_artifacts_key_is_made_from() -> None:
+    names = {member.name for member in members(REPOSITORY / write_bundle(REPOSITORY, BUILDER_CODE).path)}
+
+    assert names - {"startup/install.sh"} == {str(path) for path in build_code_files(REPOSITORY)}
 
 
 @given(st.binary(max_size=200) | st.integers(0, 200_000).map(bytes))

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from artifact.key import BUILD_CODE
-from components.bundle import SERVING_CODE
+from components.bundle import BUILDER_CODE, SERVING_CODE
 from tests.program.configs import dev, pool
 from tests.program.harness import REPOSITORY, Config, Graph, run_program, stack_config
 
@@ -21,11 +21,11 @@ TEMPLATE = ":InstanceTemplate"
 @pytest.fixture
 def tree(tmp_path: Path) -> Path:
     """A copy of what the program reads."""
-    for entry in {*SERVING_CODE, *BUILD_CODE, "__main__.py", "docs"}:
+    for entry in {*SERVING_CODE, *BUILDER_CODE, *BUILD_CODE, "__main__.py", "startup", "docs"}:
         source, target = REPOSITORY / entry, tmp_path / entry
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
-            shutil.copytree(source, target, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, target, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
         else:
             shutil.copy(source, target)
     return tmp_path
@@ -52,6 +52,8 @@ def append(path: Path, text: str) -> None:
 
 ROLLOUT = {"model-serving-code", "serving-us-central1-vm-template", "serving-us-central1-group"}
 """What a change of the serving code moves: the bundle, the template, and the group that refers to it."""
+OTHER_MODEL = {"model-builder-vm", "serving-us-central1-vm-template", "serving-us-central1-group"}
+"""What another model moves: the VM that builds it, the template, and the group."""
 
 
 def test_an_edit_of_the_docs_moves_nothing(tree: Path) -> None:
@@ -79,9 +81,19 @@ def test_a_changed_startup_script_moves_the_template(tree: Path) -> None:
     append(tree / "startup" / "serving.sh", "# one more comment\n")
     after = run(tree)
 
-    assert moved(before, after) == ROLLOUT
+    assert moved(before, after) == ROLLOUT - {"model-serving-code"}
     metadata = after.one(TEMPLATE).inputs["metadata"]
     assert metadata["startup-script"] == (tree / "startup" / "serving.sh").read_text(encoding="utf-8")
+
+
+def test_the_builders_startup_script_moves_neither_model_nor_fleet(tree: Path) -> None:
+    before = run(tree)
+    append(tree / "startup" / "builder.sh", "# one more comment\n")
+    after = run(tree)
+
+    assert moved(before, after) == {"model-builder-vm"}
+    old, new = (graph.one(":Instance").inputs for graph in (before, after))
+    assert {key for key in old if old[key] != new[key]} == {"metadata"}, "nothing that makes it another VM"
 
 
 def test_a_comment_in_the_model_build_is_another_model(tree: Path) -> None:
@@ -90,7 +102,8 @@ def test_a_comment_in_the_model_build_is_another_model(tree: Path) -> None:
     after = run(tree)
 
     assert before.outputs["modelKey"] != after.outputs["modelKey"]
-    assert moved(before, after) == {"serving-us-central1-vm-template", "serving-us-central1-group"}
+    assert moved(before, after) == OTHER_MODEL | {"model-builder-code"}
+    assert before.one(":Instance").inputs["name"] != after.one(":Instance").inputs["name"]
 
 
 def test_a_changed_recipe_is_another_model_and_another_template(tree: Path) -> None:
@@ -98,14 +111,15 @@ def test_a_changed_recipe_is_another_model_and_another_template(tree: Path) -> N
     after = run(tree, dev(model={"recipe": {"method": "entropy"}}))
 
     assert before.outputs["modelKey"] != after.outputs["modelKey"]
-    assert moved(before, after) == {"serving-us-central1-vm-template", "serving-us-central1-group"}
+    assert moved(before, after) == OTHER_MODEL
 
 
 def test_the_container_decides_plans_and_so_the_model_on_gpus_only(tree: Path) -> None:
     newer = {"container": "nvcr.io/nvidia/tritonserver:25.09-py3"}
+    builder = {"container": "nvcr.io/nvidia/tensorrt:25.09-py3"}
     on_cpu = {"runtime": "onnxruntime-cpu"}
 
-    assert run(tree).outputs["modelKey"] != run(tree, dev(fleet=newer)).outputs["modelKey"]
+    assert run(tree).outputs["modelKey"] != run(tree, dev(fleet=newer, model={"builder": builder})).outputs["modelKey"]
     cpu, cpu_newer = run(tree, dev(model=on_cpu)), run(tree, dev(model=on_cpu, fleet=newer))
     assert cpu.outputs["modelKey"] == cpu_newer.outputs["modelKey"]
 
@@ -142,7 +156,8 @@ def test_the_order_of_pools_moves_only_the_balancer() -> None:
     one = run_program(dev(fleet={"pools": [first, second]}))
     two = run_program(dev(fleet={"pools": [second, first]}))
 
-    assert moved(one, two) <= {"balancer-backend"}
+    assert moved(one, two) <= {"balancer-backend", "model-builder-vm"}
+    assert [graph.one(":Instance").inputs["zone"] for graph in (one, two)] == ["us-central1-a", "us-east1-b"]
 
 
 def test_promotion_makes_no_other_model_and_lets_serving_read_it() -> None:
@@ -151,7 +166,10 @@ def test_promotion_makes_no_other_model_and_lets_serving_read_it() -> None:
 
     assert promoted.outputs["modelUri"] == registry
     assert promoted.outputs["modelKey"] == "0123456789abcdef0123"
+    assert promoted.of_type(":Instance") == []
     assert moved(built, promoted) == {
+        "model-builder-code",
+        "model-builder-vm",
         "model-ready-serving-reads",
         "serving-us-central1-vm-template",
         "serving-us-central1-group",
@@ -187,7 +205,8 @@ def test_the_same_configuration_deploys_the_same_under_any_stack_name() -> None:
 
 
 def without_name(text: str, stack: str) -> str:
-    """Without the stack's name and the startup script, whose own words may hold it."""
-    script = json.dumps((REPOSITORY / "startup" / "serving.sh").read_text(encoding="utf-8"))
-    text = re.sub(r"uniqueId=[0-9]+", "uniqueId=N", text.replace(script, "SCRIPT"))
+    """Without the stack's name and the startup scripts, whose own words may hold it."""
+    for path in (REPOSITORY / "startup").glob("*.sh"):
+        text = text.replace(json.dumps(path.read_text(encoding="utf-8")), "SCRIPT")
+    text = re.sub(r"uniqueId=[0-9]+", "uniqueId=N", text)
     return re.sub(rf"\b{stack}\b", "STACK", text)

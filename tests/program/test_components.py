@@ -8,9 +8,12 @@ from typing import Any
 import pytest
 
 import contract
+from artifact.key import artifact_key
+from artifact.recipe import BuildRequest
+from components.naming import FLEET_LABEL
 from components.settings.network import ExistingNetwork
 from tests.program.configs import dev, pool
-from tests.program.harness import STACKS, Config, Graph, Resource, run_program, stack_config
+from tests.program.harness import REPOSITORY, STACKS, Config, Graph, Resource, run_program, stack_config
 
 EXISTING = {
     "network": "projects/net-host/global/networks/shared",
@@ -95,8 +98,9 @@ class TestEveryStack:
     def test_names_that_must_be_new_are_left_to_autonaming(self, stack: str) -> None:
         """A template with a fixed name cannot be made before the old one is deleted, which is in use."""
         for resource in run_program(stack_config(stack), stack=stack).custom.values():
-            if not resource.type.startswith("gcp:storage"):
-                assert "name" not in resource.inputs
+            if resource.type.startswith("gcp:storage") or resource.type.endswith(":Instance"):
+                continue
+            assert "name" not in resource.inputs
             assert "deleteBeforeReplace" not in resource.options
 
     def test_vms_wait_for_what_they_need_at_boot(self, stack: str) -> None:
@@ -119,7 +123,8 @@ class TestEveryStack:
     def test_everything_comes_after_the_apis(self, stack: str) -> None:
         graph = run_program(stack_config(stack), stack=stack)
         apis = {api.name for api in graph.of_type(":Service")}
-        for component in (r for r in graph.resources if r.type.startswith("tensorrt-fleet:") and r.name != "services"):
+        outermost = (r for r in graph.resources if r.type.startswith("tensorrt-fleet:") and len(r.parents) == 1)
+        for component in (r for r in outermost if r.name != "services"):
             assert needed_by(component) == apis
         for api in graph.of_type(":Service"):
             assert api.inputs["disableOnDestroy"] is False
@@ -167,7 +172,7 @@ class TestTemplate:
 
     def test_metadata_holds_every_key_of_the_contract(self) -> None:
         keys = {value for name, value in vars(contract).items() if name.endswith("_KEY")}
-        assert keys <= template(dev())["metadata"].keys()
+        assert keys - {contract.BUILD_REQUEST_KEY} <= template(dev())["metadata"].keys()
 
     def test_spot_vms_are_spot_and_others_are_not(self) -> None:
         spot, standard = (template(dev(fleet={"pools": [pool(spot=spot)]}))["scheduling"] for spot in (True, False))
@@ -181,7 +186,76 @@ class TestTemplate:
         assert (standard["provisioningModel"], standard["automaticRestart"]) == ("STANDARD", True)
 
     def test_old_bundles_outlive_the_rollout_that_replaces_them(self) -> None:
-        assert run_program(dev()).one(":BucketObject").options["retainOnDelete"]
+        assert run_program(dev()).one(":BucketObject", "model-serving-code").options["retainOnDelete"]
+
+    def test_templates_wait_for_what_makes_their_model(self) -> None:
+        graph = run_program(dev(fleet={"pools": [pool(), pool(spot=True)]}))
+        for one in graph.of_type(":InstanceTemplate"):
+            assert needed_by(one) >= {"model-builder-vm", "model-artifacts-serving-reads"}
+            assert one.options["hooks"] == {"beforeCreate": ["model-is-built"]}
+
+    def test_a_ready_artifact_is_waited_for_without_a_builder(self) -> None:
+        graph = run_program(dev(model={"artifact": "gs://registry/models/0123456789abcdef0123/"}))
+        assert graph.one(":InstanceTemplate").options["hooks"] == {"beforeCreate": ["model-is-built"]}
+        assert [r.name for r in graph.of_type(":BucketObject")] == ["model-serving-code"]
+
+
+def builder(config: Config) -> Resource:
+    return run_program(config).one(":Instance")
+
+
+class TestBuilder:
+    def test_a_vm_with_one_t4_that_ends_by_itself(self) -> None:
+        vm = builder(dev()).inputs
+
+        assert (vm["machineType"], vm["zone"]) == ("n1-standard-8", "us-central1-a")
+        assert vm["guestAccelerators"] == [{"type": "nvidia-tesla-t4", "count": 1}]
+        assert vm["scheduling"]["onHostMaintenance"] == "TERMINATE"
+        assert vm["scheduling"]["maxRunDuration"] == {"seconds": 7200}
+        assert vm["scheduling"]["instanceTerminationAction"] == "STOP"
+        assert vm["networkInterfaces"] == [{"subnetwork": vm["networkInterfaces"][0]["subnetwork"]}], (
+            "no public address"
+        )
+        assert vm["shieldedInstanceConfig"]["enableVtpm"] is True
+        assert "-builder@" in vm["serviceAccount"]["email"]
+
+    def test_nothing_declares_whether_it_runs(self) -> None:
+        """It powers itself off: a declared status would start it again with every `up`."""
+        assert "desiredStatus" not in builder(dev()).inputs
+
+    def test_its_name_carries_stack_and_key(self) -> None:
+        config = stack_config("dev")
+        graph = run_program(config, stack="s" * 16)
+        name = graph.one(":Instance").inputs["name"]
+        assert name == f"{'s' * 16}-builder-{graph.outputs['modelKey']}"
+        assert len(name) <= 63
+
+    def test_it_waits_for_its_bindings_and_its_way_out(self) -> None:
+        assert needed_by(builder(dev())) >= {
+            "identity-builder-logs",
+            "model-inputs-builder-reads",
+            "model-artifacts-builder-creates",
+            "model-artifacts-builder-reads",
+            "network-nat-us-central1",
+        }
+
+    def test_it_is_told_what_to_build_and_where_it_belongs(self) -> None:
+        graph = run_program(dev(model={"recipe": {"method": "max"}}))
+        metadata = graph.one(":Instance").inputs["metadata"]
+        request = BuildRequest.model_validate_json(metadata[contract.BUILD_REQUEST_KEY])
+
+        assert request.recipe.method == "max"
+        assert artifact_key(request.inputs(REPOSITORY)) == graph.outputs["modelKey"]
+        assert metadata[contract.ARTIFACT_KEY] == graph.outputs["modelUri"]
+        assert metadata[contract.CODE_KEY].endswith(f"/code/{metadata[contract.CODE_SHA256_KEY]}.tar.gz")
+        assert metadata[contract.CONTAINER_KEY] == "nvcr.io/nvidia/tensorrt:25.08-py3"
+
+    @pytest.mark.parametrize(("runtime", "gpus"), [("tensorrt", "1"), ("onnxruntime-cpu", "0")])
+    def test_it_waits_for_a_gpu_only_where_plans_are_built(self, runtime: str, gpus: str) -> None:
+        assert builder(dev(model={"runtime": runtime})).inputs["metadata"][contract.GPU_COUNT_KEY] == gpus
+
+    def test_no_alert_takes_it_for_one_of_the_fleet(self) -> None:
+        assert FLEET_LABEL not in builder(dev()).inputs["labels"]
 
 
 class TestGroup:

@@ -71,9 +71,20 @@ def test_a_region_without_prices_is_priced_as_the_reference_and_named() -> None:
 
 
 def test_a_container_named_by_tag_is_remarked_and_one_by_digest_is_not() -> None:
-    pinned = f"nvcr.io/nvidia/tritonserver:25.08-py3@sha256:{'0' * 64}"
-    assert any("unverified" in remark for remark in remarks(of(), catalog()))
-    assert list(remarks(of(container=pinned), catalog())) == []
+    digest = f"@sha256:{'0' * 64}"
+    serving, builder = f"nvcr.io/nvidia/tritonserver:25.08-py3{digest}", f"nvcr.io/nvidia/tensorrt:25.08-py3{digest}"
+    ready = "gs://registry/models/0123456789abcdef0123/"
+
+    said = [remark.split(" ")[0] for remark in remarks(of(), catalog())]
+    assert said == ["fleet.container", "model.builder.container"]
+    for model in ({"builder": {"container": builder}}, {"artifact": ready}):
+        settings = parsed(dev(fleet={"container": serving}, model=model))[1]
+        assert list(remarks(settings, catalog())) == []
+
+
+def test_random_weights_are_remarked() -> None:
+    settings = parsed(dev(model={"source": "builtin:smoke"}))[1]
+    assert any("random weights" in remark for remark in remarks(settings, catalog()))
 
 
 def test_the_catalogue_is_consistent() -> None:

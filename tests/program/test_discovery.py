@@ -59,6 +59,20 @@ APIS = {
             "tags": "tags.items",
         },
     ),
+    "compute/instance:Instance": Api(
+        "compute.v1",
+        "Instance",
+        {
+            "bootDisk": "disks",
+            "guestAccelerators[].type": "acceleratorType",
+            "guestAccelerators[].count": "acceleratorCount",
+            "bootDisk.initializeParams.image": "sourceImage",
+            "bootDisk.initializeParams.size": "diskSizeGb",
+            "bootDisk.initializeParams.type": "diskType",
+            "metadata": None,  # a map here, a list of items there: checked as names below
+            "serviceAccount": "serviceAccounts",
+        },
+    ),
     "compute/regionInstanceGroupManager:RegionInstanceGroupManager": Api(
         "compute.v1",
         "InstanceGroupManager",
@@ -189,8 +203,8 @@ def test_metadata_is_text_by_key(graphs: list[Graph]) -> None:
     item = schema("compute.v1", "Metadata")["properties"]["items"]["items"]["properties"]
     assert item["value"]["type"] == "string"
     for graph in graphs:
-        for template in graph.of_type(":InstanceTemplate"):
-            assert all(isinstance(value, str) for value in template.inputs["metadata"].values())
+        for vm in (*graph.of_type(":InstanceTemplate"), *graph.of_type(":Instance")):
+            assert all(isinstance(value, str) for value in vm.inputs["metadata"].values())
 
 
 @pytest.mark.parametrize(

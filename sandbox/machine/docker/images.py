@@ -28,6 +28,8 @@ class Backing:
 
 
 BACKINGS: Final = (
+    # Without TensorRT itself, so what needs it fails here as it would on a machine without it.
+    Backing("nvcr.io/nvidia/tensorrt", _REPOSITORY / ".venv", _REPOSITORY / "locks/model.txt"),
     Backing("nvcr.io/nvidia/tritonserver", _REPOSITORY / ".venv-serving", _REPOSITORY / "locks/serving.txt"),
 )
 
