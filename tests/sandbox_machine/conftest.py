@@ -17,8 +17,10 @@ from tests.sandbox_machine.machines import World, free_block, settings_for
 def world(tmp_path: Path) -> Iterator[World]:
     with free_block() as block:
         store = Store(tmp_path / "state" / "store.db")
-        yield World(settings_for(tmp_path / "state", block), store)
+        world = World(settings_for(tmp_path / "state", block), store)
+        yield world
         store.close()
+        world.end_all()
 
 
 @pytest.fixture

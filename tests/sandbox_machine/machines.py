@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -156,6 +157,12 @@ class World:
     def processes(self, key: str) -> list[ProcessId]:
         """Everything that runs in a VM."""
         return marked({"SANDBOX_STATE": str(self.settings.state), "SANDBOX_MACHINE": key})
+
+    def end_all(self) -> None:
+        """End what a failed test left."""
+        while left := marked({"SANDBOX_STATE": str(self.settings.state)}):
+            for process in left:
+                process.signal(signal.SIGKILL)
 
     async def metadata(self, key: str, path: str, **query: str) -> str:
         instance = self.instance(key)

@@ -10,7 +10,7 @@ from types import ModuleType
 
 import pytest
 
-from sandbox.machine import image
+from sandbox.machine import image, internet
 from sandbox.machine.commands import apt_get, curl, docker, gpg, nvidia_ctk, nvidia_smi, shutdown, tee
 from sandbox.machine.docker import images
 from sandbox.machine.docker.build import build
@@ -220,6 +220,14 @@ def test_image_with_the_lock_s_wheels_is_built(scratch: Scratch, tmp_path: Path)
     assert again.id == made.id
     other = build(scratch, dockerfile(*INSTALL, "ENV A=2"), tmp_path, {})
     assert other.id != made.id
+
+
+def test_wheels_come_over_the_internet_or_not_at_all(scratch: Scratch, tmp_path: Path) -> None:
+    (tmp_path / "requirements.txt").write_text(lock_text())
+    images.pull(scratch, TRITON)
+    internet.note(scratch, reachable=False)
+    with pytest.raises(Refusal, match=r"Dockerfile:3: .* no external address and its subnetwork no Cloud NAT"):
+        build(scratch, dockerfile(*INSTALL), tmp_path, {})
 
 
 def test_another_lock_is_refused(scratch: Scratch, tmp_path: Path) -> None:

@@ -419,6 +419,18 @@ async def test_lost_gpu_is_gone_until_the_next_boot(world: World, host: MachineH
     await world.logs(key, "gpus 1")
 
 
+@pytest.mark.parametrize(("at_limit", "status"), [("TERMINATED", "TERMINATED"), ("DELETED", "(gone)")])
+@pytest.mark.usefixtures("host")
+async def test_vm_ends_at_its_maximum_run_duration(world: World, at_limit: str, status: str) -> None:
+    key = world.insert(f"#!/bin/bash\n{UNIT} {SERVE}")
+    await world.logs(key, ": serving")
+    record = world.store.get(INSTANCE, key)
+    assert record is not None
+    world.store.put(INSTANCE, key, {**record, "max_run_s": time.time() - record["started"] + 0.5, "at_limit": at_limit})
+    await world.ends(key, status)
+    assert world.processes(key) == []
+
+
 # --- Containers ------------------------------------------------------------------------------------------------------
 
 

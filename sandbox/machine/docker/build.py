@@ -10,6 +10,7 @@ from typing import Final
 
 from sandbox.machine.docker import images
 from sandbox.machine.docker.images import Image
+from sandbox.machine.internet import demand_internet
 from sandbox.machine.refusal import Refusal, not_modelled
 from sandbox.machine.scratch import Scratch
 
@@ -68,7 +69,7 @@ def _step(scratch: Scratch, state: _Build, instruction: str, rest: str) -> None:
         case "COPY":
             _copy(state, shlex.split(rest))
         case "RUN":
-            _run(state, shlex.split(rest))
+            _run(scratch, state, shlex.split(rest))
         case "ENV":
             state.environment |= dict(_assignment(word) for word in shlex.split(rest))
         case "WORKDIR":
@@ -89,7 +90,7 @@ def _copy(state: _Build, words: list[str]) -> None:
     state.copied[target + Path(source).name if target.endswith("/") else target] = path
 
 
-def _run(state: _Build, words: list[str]) -> None:
+def _run(scratch: Scratch, state: _Build, words: list[str]) -> None:
     start = next((words[len(prefix) :] for prefix in _PIP if words[: len(prefix)] == prefix), None)
     if start is None:
         raise not_modelled("docker build", f"RUN {shlex.join(words)}: only pip install --require-hashes -r FILE")
@@ -103,6 +104,7 @@ def _run(state: _Build, words: list[str]) -> None:
             raise not_modelled("docker build", f"{word} of pip install")
     if "--require-hashes" not in start or len(files) != 1:
         raise not_modelled("docker build", "pip install without --require-hashes and one requirements file")
+    demand_internet(scratch, "ERROR: Could not find a version that satisfies the requirement: connection timed out")
     copied = state.copied.get(files[0])
     if copied is None:
         raise Refusal(f"ERROR: Could not open requirements file: No such file or directory: '{files[0]}'")
