@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Final
 
-from sandbox.compute.records import group_records, instances
+from sandbox.compute.records import BALANCER, group_records, instances
 from sandbox.folder import SandboxError, StateFolder
 from sandbox.machine.instance import Instance
 from sandbox.machine.scratch import Scratch
@@ -35,6 +35,7 @@ def overview(folder: StateFolder) -> str:
             lines.append(
                 f"{identifier}: {len(group.members)} of {group.target_size} VMs, {state}  {group.error}".rstrip()
             )
+        lines += [f"{name}: {record['error']}" for name, record in store.items(BALANCER) if record["error"]]
         note_owned(store, folder.backend)
         stray = leftovers(store)
         rows = [_row(vm) for vm in instances(store)]

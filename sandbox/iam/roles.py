@@ -48,12 +48,17 @@ _COMPUTE_READ: Final = frozenset(
         "compute.backendServices.list",
         "compute.forwardingRules.get",
         "compute.globalForwardingRules.get",
+        "compute.globalForwardingRules.list",
+        "compute.globalOperations.get",
         "compute.instanceGroupManagers.get",
         "compute.instanceGroupManagers.list",
         "compute.instanceTemplates.get",
         "compute.instances.get",
         "compute.instances.getSerialPortOutput",
         "compute.instances.list",
+        "compute.projects.get",
+        "compute.regions.get",
+        "compute.zoneOperations.get",
     }
 )
 
