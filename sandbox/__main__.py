@@ -51,6 +51,12 @@ def _parser() -> argparse.ArgumentParser:
         stack = commands.add_parser(operation, help=text, epilog="Arguments after -- go to pulumi.")
         stack.add_argument("stack", help="name of Pulumi.<stack>.yaml")
         stack.add_argument(
+            "--file",
+            default="",
+            metavar="Pulumi.NAME.yaml",
+            help="take the stack's settings from this file of the program, for this and later runs",
+        )
+        stack.add_argument(
             "--config",
             action="append",
             default=[],
@@ -75,7 +81,7 @@ async def _dispatch(options: argparse.Namespace, rest: Sequence[str]) -> int:
     command: str = options.command
     if command in get_args(Operation):
         async with engine(folder, program, fleet=command != "preview") as runner:
-            return await runner.run(command, options.stack, options.config, rest)  # type: ignore[arg-type]
+            return await runner.run(command, options.stack, options.config, rest, file=options.file)  # type: ignore[arg-type]
     match command:
         case "start":
             await ensure_running(folder, say)

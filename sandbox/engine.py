@@ -51,9 +51,14 @@ class Engine:
         """The operator's."""
         return clean_environment() | variables(self.folder, self.settings, self.cli, self.provider_port)
 
-    async def run(self, operation: Operation, stack: str, overrides: Sequence[str], arguments: Sequence[str]) -> int:
-        """Run one operation on a stack; the engine's exit code. Raises SandboxError."""
-        config = write_copy(self.folder, self.program, stack, self.settings.project, overrides)
+    async def run(
+        self, operation: Operation, stack: str, overrides: Sequence[str], arguments: Sequence[str], *, file: str = ""
+    ) -> int:
+        """Run one operation on a stack, with its settings from `file` of the program; the engine's exit code.
+
+        Raises SandboxError.
+        """
+        config = write_copy(self.folder, self.program, stack, self.settings.project, overrides, file=file)
         if config.replaced_project:
             say(f"sandbox: gcp:project is {self.settings.project} here, not {config.replaced_project}")
         with self._only_run(stack):

@@ -40,24 +40,19 @@ def project_name(program: Path) -> str:
 
 
 def write_copy(
-    folder: StateFolder, program: Path, stack: str, cloud_project: str, overrides: Sequence[str]
+    folder: StateFolder, program: Path, stack: str, cloud_project: str, overrides: Sequence[str], *, file: str = ""
 ) -> StackConfig:
     """Copy a stack's configuration, with the sandbox's own project and the overrides of this and earlier runs.
 
+    `file` is the program's file to copy instead of `Pulumi.<stack>.yaml`; later runs on the stack copy it as well.
     An override is `path=value`: `model.artifact=gs://...` sets a key of the object `<project>:model`, `gcp:region=...`
     a key of another namespace. Values are YAML. Raises SandboxError.
     """
     project = project_name(program)
-    source = program / f"Pulumi.{stack}.yaml"
-    if not source.exists():
-        known = sorted(
-            path.name.removeprefix("Pulumi.").removesuffix(".yaml") for path in program.glob("Pulumi.*.yaml")
-        )
-        raise SandboxError(f"there is no stack {stack}: {source} is missing; there are {', '.join(known) or 'none'}")
+    source = _source(folder, program, stack, file)
     document: dict[str, Any] = yaml.safe_load(source.read_text()) or {}
     config: dict[str, Any] = document.setdefault("config", {})
     _refuse_secrets(source, config)
-    folder.config.mkdir(parents=True, exist_ok=True)
     remembered = folder.config / f"{stack}.overrides.json"
     settings = json.loads(remembered.read_text()) if remembered.exists() else {}
     settings |= dict(_override(text) for text in overrides)
@@ -76,6 +71,23 @@ def write_copy(
     return StackConfig(
         stack=stack, project=project, file=target, replaced_project=named if named != cloud_project else ""
     )
+
+
+def _source(folder: StateFolder, program: Path, stack: str, file: str) -> Path:
+    folder.config.mkdir(parents=True, exist_ok=True)
+    remembered = folder.config / f"{stack}.source"
+    name = file or (remembered.read_text() if remembered.exists() else f"Pulumi.{stack}.yaml")
+    source = program / name
+    if not source.is_file():
+        known = sorted(path.name for path in program.glob("Pulumi.*.yaml"))
+        stacks = [one.removeprefix("Pulumi.").removesuffix(".yaml") for one in known]
+        raise SandboxError(
+            f"there is no stack {stack}: {source} is missing; there are {', '.join(stacks) or 'none'}, and "
+            "`--file Pulumi.NAME.yaml` gives a stack the settings of another"
+        )
+    if file:
+        remembered.write_text(file)
+    return source
 
 
 def _override(text: str) -> tuple[str, Any]:

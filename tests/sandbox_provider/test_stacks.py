@@ -99,6 +99,26 @@ def test_an_unknown_stack_names_the_known_ones(tmp_path: Path, program: Path) ->
         write_copy(StateFolder(tmp_path / "state"), program, "prod", "p", [])
 
 
+def test_a_stack_may_take_the_file_of_another_and_keeps_to_it(tmp_path: Path, program: Path) -> None:
+    folder = StateFolder(tmp_path / "state")
+    first = write_copy(folder, program, "blue", "p", ["model.runtime=x"], file="Pulumi.dev.yaml")
+    assert (first.stack, first.file) == ("blue", tmp_path / "state" / "config" / "Pulumi.blue.yaml")
+    write_copy(folder, program, "green", "p", [], file="Pulumi.dev.yaml")
+    write_copy(folder, program, "blue", "p", [])
+    runtimes = {
+        stack: yaml.safe_load((folder.config / f"Pulumi.{stack}.yaml").read_text())["config"]["demo:model"]["runtime"]
+        for stack in ("blue", "green")
+    }
+    assert runtimes == {"blue": "x", "green": "tensorrt"}
+
+
+def test_an_absent_file_is_not_remembered(tmp_path: Path, program: Path) -> None:
+    folder = StateFolder(tmp_path / "state")
+    with pytest.raises(SandboxError, match=r"Pulumi\.none\.yaml is missing"):
+        write_copy(folder, program, "dev", "p", [], file="Pulumi.none.yaml")
+    write_copy(folder, program, "dev", "p", [])
+
+
 def test_a_folder_without_a_program_is_refused(tmp_path: Path) -> None:
     with pytest.raises(SandboxError, match="holds no Pulumi program"):
         write_copy(StateFolder(tmp_path / "state"), tmp_path, "dev", "p", [])
