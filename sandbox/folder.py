@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from sandbox.machine.processes import ProcessId
 from sandbox.settings import SandboxSettings
@@ -25,12 +25,19 @@ STATE_VARIABLE: Final = "SANDBOX_STATE_DIR"
 LOCK_PORT: Final = 8076
 """Bound on the operator's address by the daemon: whoever holds it owns the block on this machine."""
 _BLOCKS: Final = range(16, 248)
-_TUNABLE: Final[Mapping[str, Callable[[SandboxSettings, float], SandboxSettings]]] = {
-    "timeScale": lambda settings, value: replace(settings, time_scale=value),
-    "msPerImage": lambda settings, value: replace(settings, ms_per_image=value),
-    "bootDelayS": lambda settings, value: replace(settings, boot_delay_s=value),
-    "iamDelayS": lambda settings, value: replace(settings, iam_delay_s=value),
+_TUNABLE: Final[Mapping[str, Callable[[SandboxSettings, Any], SandboxSettings]]] = {
+    "timeScale": lambda settings, value: replace(settings, time_scale=float(value)),
+    "msPerImage": lambda settings, value: replace(settings, ms_per_image=float(value)),
+    "bootDelayS": lambda settings, value: replace(settings, boot_delay_s=float(value)),
+    "iamDelayS": lambda settings, value: replace(settings, iam_delay_s=float(value)),
+    "quotas": lambda settings, value: replace(
+        settings, quotas={**settings.quotas, **{metric: int(limit) for metric, limit in value.items()}}
+    ),
+    "stockouts": lambda settings, value: replace(
+        settings, stockouts={gpu: frozenset(_list_of_text(zones)) for gpu, zones in value.items()}
+    ),
 }
+"""What `sandbox.json` may set, by its JSON value; TypeError, ValueError or AttributeError for one of another shape."""
 
 
 def chosen_program() -> Path:
@@ -121,16 +128,35 @@ class StateFolder:
     def settings(self) -> SandboxSettings:
         """Settings of this sandbox: its block is chosen at the first call and stays.
 
-        `sandbox.json` in the folder may set timeScale, msPerImage, bootDelayS and iamDelayS. Raises SandboxError.
+        `sandbox.json` in the folder may set dials (docs/sandbox.md). Raises SandboxError.
         """
         self.root.mkdir(parents=True, exist_ok=True)
         settings = SandboxSettings(state=self.root, block=self._block())
-        with suppress(FileNotFoundError):
-            for key, value in json.loads((self.root / "sandbox.json").read_text()).items():
-                if key not in _TUNABLE:
-                    raise SandboxError(f"{self.root / 'sandbox.json'}: no setting {key}; it has {', '.join(_TUNABLE)}")
-                settings = _TUNABLE[key](settings, float(value))
+        for key, value in self._dials().items():
+            if key not in _TUNABLE:
+                raise SandboxError(f"{self._dial_file}: no setting {key}; it has {', '.join(_TUNABLE)}")
+            try:
+                settings = _TUNABLE[key](settings, value)
+            except (TypeError, ValueError, AttributeError):
+                raise SandboxError(
+                    f"{self._dial_file}: {key} cannot be {json.dumps(value)}; docs/sandbox.md shows what it takes"
+                ) from None
         return settings
+
+    @property
+    def _dial_file(self) -> Path:
+        return self.root / "sandbox.json"
+
+    def _dials(self) -> dict[str, Any]:
+        try:
+            found = json.loads(self._dial_file.read_text())
+        except FileNotFoundError:
+            return {}
+        except ValueError as error:
+            raise SandboxError(f"{self._dial_file} is not JSON: {error}") from None
+        if not isinstance(found, dict):
+            raise SandboxError(f"{self._dial_file} must hold an object of settings")
+        return found
 
     def _block(self) -> int:
         file = self.root / "block"
@@ -145,6 +171,12 @@ class StateFolder:
         raise SandboxError(
             f"every block of loopback addresses 127.{_BLOCKS[0]}-{_BLOCKS[-1]}.x.x is in use: end a sandbox"
         )
+
+
+def _list_of_text(value: object) -> list[str]:
+    if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+        raise TypeError
+    return value
 
 
 @contextmanager

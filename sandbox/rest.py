@@ -22,6 +22,7 @@ _STATUS: Final = {
     404: ("NOT_FOUND", "notFound"),
     409: ("ALREADY_EXISTS", "alreadyExists"),
     501: ("UNIMPLEMENTED", "notImplemented"),
+    503: ("UNAVAILABLE", "backendError"),
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
@@ -34,8 +35,10 @@ class SandboxSettings:
     """Simulated time from an instance's insertion to the start of its startup script."""
     iam_delay_s: float = 0.0
     """Time from an IAM binding's creation until it takes effect."""
-    quotas: dict[str, int] = field(default_factory=lambda: {"NVIDIA_T4_GPUS": 64, "PREEMPTIBLE_NVIDIA_T4_GPUS": 64})
+    quotas: Mapping[str, int] = field(default_factory=lambda: {"NVIDIA_T4_GPUS": 64, "PREEMPTIBLE_NVIDIA_T4_GPUS": 64})
     """Regional limits by Compute Engine's quota metric; an absent metric is unlimited."""
+    stockouts: Mapping[str, frozenset[str]] = field(default_factory=dict)
+    """GPU type -> zones that have none left."""
 
     @property
     def operator_address(self) -> str:

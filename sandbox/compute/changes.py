@@ -13,10 +13,10 @@ from aiohttp import web
 
 from sandbox.compute import operations, wire
 from sandbox.compute.images import Images
-from sandbox.compute.instances import from_template, quota_fault
+from sandbox.compute.instances import from_template, placement_fault
 from sandbox.compute.names import relative, short
 from sandbox.compute.records import instance, instances
-from sandbox.compute.rollout import Member
+from sandbox.compute.rollout import Fault, Member
 from sandbox.machine.instance import Instance
 from sandbox.network.addresses import Addresses
 from sandbox.rest import Access, ApiError, json_body, only_parameters
@@ -103,9 +103,9 @@ class Changes:
         self._require_image(template["disks"][0]["sourceImage"])
         member = Member(name=name, zone=zone, template="", created=time.time())
         vm = from_template(template, member, group="", now=time.time())
-        fault = quota_fault(vm, instances(self._store), self._settings.quotas)
+        fault = placement_fault(vm, instances(self._store), self._settings)
         if fault is not None:
-            raise ApiError(403, fault.message)
+            raise refused_placement(fault)
         vm = replace(vm, address=self._addresses.for_instance(vm.key))
         self._store.put(INSTANCE, vm.key, vm.as_json())
         self._store.event(vm.name, f"inserted by {email}")
@@ -259,6 +259,11 @@ class Changes:
 
     def _path(self, zone: str, name: str) -> str:
         return f"projects/{self._project}/zones/{zone}/instances/{name}"
+
+
+def refused_placement(fault: Fault) -> ApiError:
+    """The answer where there is no quota or no capacity; Google's operation would end with the same code and words."""
+    return ApiError(403 if fault.code == "QUOTA_EXCEEDED" else 503, fault.message)
 
 
 def _only(body: Mapping[str, Any], known: frozenset[str], where: str) -> None:

@@ -96,6 +96,8 @@ class Group:
     base_name: str
     zones: tuple[str, ...]
     """Names, in declared order."""
+    even: bool
+    """Shape EVEN: no zone is left out, not even one without capacity."""
     template: str
     """Link of the template that its one version names."""
     version: str
@@ -132,6 +134,7 @@ def group(identifier: str, record: Json) -> Group:
         region=short(found["region"]),
         base_name=found["baseInstanceName"],
         zones=zones,
+        even=(found.get("distributionPolicyTargetShape") or "EVEN") == "EVEN",
         template=versions[0]["instanceTemplate"],
         version=versions[0].get("name") or "",
         target_size=None if size is None else int(size),

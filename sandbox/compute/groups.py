@@ -19,7 +19,7 @@ from sandbox.compute.declared import (
     find,
     group,
 )
-from sandbox.compute.instances import from_template, quota_fault, random_name
+from sandbox.compute.instances import from_template, placement_fault, random_name
 from sandbox.compute.loop import Controller
 from sandbox.compute.names import same, short
 from sandbox.compute.records import (
@@ -91,6 +91,7 @@ class GroupManager(Controller):
             group=declared_group,
             size=desired_size(declared_group, *self._autoscaler(declared_group.id), previous=before.target_size),
             draining_s=max((service.draining_s for service in using), default=0.0),
+            exhausted=self._exhausted(declared_group),
         )
         seen = {member.name: self._see(member, declared_group, using) for member in before.members}
         present = [
@@ -148,6 +149,13 @@ class GroupManager(Controller):
                 return autoscaler_record(self._store, name), found["autoscalingPolicy"].get("mode", "ON")
         return None, "OFF"
 
+    def _exhausted(self, owner: Group) -> frozenset[str]:
+        found = find(self._store, INSTANCE_TEMPLATE, owner.template)
+        accelerators = found[1].get("guestAccelerators") if found else None
+        return (
+            self._settings.stockouts.get(short(accelerators[0]["type"]), frozenset()) if accelerators else frozenset()
+        )
+
     def _status(self, member: Member) -> Seen:
         vm = instance(self._store, _key(member))
         return Seen(status=vm.status if vm else None)
@@ -187,7 +195,7 @@ class GroupManager(Controller):
                 continue
             made = self._make(member, owner, now)
             if isinstance(made, Instance):
-                fault = quota_fault(made, [*existing, *fresh], self._settings.quotas)
+                fault = placement_fault(made, [*existing, *fresh], self._settings)
                 if fault is None:
                     fresh.append(made)
                     after.append(replace(member, template=made.template))

@@ -1,4 +1,4 @@
-"""Instances as their template describes them, and the quota that they count against."""
+"""Instances as their template describes them, and what keeps a region or zone from having one more."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Final
 from sandbox.compute.names import region_of, relative, short
 from sandbox.compute.rollout import Fault, Member
 from sandbox.machine.instance import Instance
+from sandbox.settings import SandboxSettings
 
 _SPOT_NOTICE_S: Final = 30.0
 _STANDARD_NOTICE_S: Final = 120.0
@@ -92,3 +93,21 @@ def quota_fault(wanted: Instance, existing: Iterable[Instance], limits: Mapping[
     if used + wanted.gpus <= limit:
         return None
     return Fault(code="QUOTA_EXCEEDED", message=f"Quota '{metric}' exceeded.  Limit: {limit}.0 in region {region}.")
+
+
+def stockout_fault(wanted: Instance, stockouts: Mapping[str, frozenset[str]], project: str) -> Fault | None:
+    """Google's ZONE_RESOURCE_POOL_EXHAUSTED where the zone has no GPU of the wanted type left."""
+    if not wanted.gpus or wanted.zone not in stockouts.get(short(wanted.gpu_type), ()):
+        return None
+    return Fault(
+        code="ZONE_RESOURCE_POOL_EXHAUSTED",
+        message=f"The zone 'projects/{project}/zones/{wanted.zone}' does not have enough resources available to "
+        "fulfill the request.  Try a different zone, or try again later.",
+    )
+
+
+def placement_fault(wanted: Instance, existing: Iterable[Instance], settings: SandboxSettings) -> Fault | None:
+    """Why one more instance cannot be had where it is wanted: Google asks for quota first, for capacity then."""
+    return quota_fault(wanted, existing, settings.quotas) or stockout_fault(
+        wanted, settings.stockouts, settings.project
+    )

@@ -11,7 +11,7 @@ from aiohttp import web
 
 from sandbox.balancer.chain import address_of
 from sandbox.compute import operations, wire
-from sandbox.compute.changes import Changes
+from sandbox.compute.changes import Changes, refused_placement
 from sandbox.compute.checks import autohealing_check, serving_check, serving_port
 from sandbox.compute.declared import (
     AUTOSCALER,
@@ -24,7 +24,7 @@ from sandbox.compute.declared import (
     group,
     properties,
 )
-from sandbox.compute.instances import quota_metric
+from sandbox.compute.instances import placement_fault, quota_metric
 from sandbox.compute.names import group_manager_of, region_of, relative, same, self_link
 from sandbox.compute.records import (
     GroupRecord,
@@ -225,6 +225,10 @@ class ComputeApi:
         vm = self._vm(request)
         if vm.desired == "DELETED":
             raise ApiError(400, f"The resource '{self._path(vm)}' is not ready: it is being deleted")
+        if verb == "start" and vm.status == "TERMINATED":
+            fault = placement_fault(vm, instances(self._store), self._settings)
+            if fault is not None:
+                raise refused_placement(fault)
         asked: Json = {
             "target": self._path(vm),
             "zone": vm.zone,

@@ -81,6 +81,14 @@ class Want:
     group: Group
     size: int
     draining_s: float
+    exhausted: frozenset[str] = frozenset()
+    """Zones that have none of the GPUs that the group's template asks for."""
+
+    @property
+    def zones(self) -> tuple[str, ...]:
+        """Zones for new members: a group of shape EVEN waits for a full zone, any other passes it over."""
+        group = self.group
+        return group.zones if group.even else tuple(z for z in group.zones if z not in self.exhausted) or group.zones
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,7 +286,7 @@ def _resize(view: _View, change: int, shrinkable: Sequence[Member]) -> list[Step
 
 
 def _creations(view: _View, count: int) -> Iterable[Create]:
-    zones = view.want.group.zones
+    zones = view.want.zones
     total = Counter(member.zone for member in view.kept)
     current = Counter(m.zone for m in view.kept if same(m.template, view.want.group.template))
     for _ in range(count):

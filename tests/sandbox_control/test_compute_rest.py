@@ -13,7 +13,7 @@ from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
 from sandbox.compute.names import self_link
-from sandbox.compute.records import AUTOSCALER, AutoscalerRecord, put_record
+from sandbox.compute.records import AUTOSCALER, AutoscalerRecord, instances, put_record
 from sandbox.compute.rest import ComputeApi
 from sandbox.iam.policy import Policy, operator_email
 from sandbox.iam.tokens import Tokens
@@ -31,9 +31,16 @@ GLOBAL = f"projects/{world.PROJECT}/global"
 
 class Api:
     def __init__(
-        self, settings: SandboxSettings, store: Store, client: TestClient[web.Request, web.Application]
+        self,
+        settings: SandboxSettings,
+        store: Store,
+        client: TestClient[web.Request, web.Application],
+        app: web.Application,
+        stockouts: dict[str, frozenset[str]],
     ) -> None:
         self.store = store
+        self.app = app
+        self.stockouts = stockouts
         self.vms: dict[str, str] = {}
         self._client = client
         self._tokens = Tokens(store)
@@ -53,7 +60,8 @@ class Api:
 
 @pytest.fixture
 async def api(tmp_path: Path) -> AsyncIterator[Api]:
-    rig = Rig(tmp_path, quotas={"NVIDIA_T4_GPUS": 12})
+    stockouts: dict[str, frozenset[str]] = {}
+    rig = Rig(tmp_path, quotas={"NVIDIA_T4_GPUS": 12}, stockouts=stockouts)
     world.declare_chain(rig.store, f"127.{world.BLOCK}.1.5", 8080)
     world.declare_template(rig.store, "v1", gpus=4)
     world.declare_group(rig.store, "v1", size=4)
@@ -75,9 +83,10 @@ async def api(tmp_path: Path) -> AsyncIterator[Api]:
     await rig.rounds()
     access = Access(rig.settings, Tokens(rig.store), Policy(rig.settings, rig.store))
     app = web.Application(middlewares=[google_errors])
-    app.add_subapp("/compute/v1", ComputeApi(rig.settings, rig.store, access).app())
+    compute = ComputeApi(rig.settings, rig.store, access).app()
+    app.add_subapp("/compute/v1", compute)
     async with TestClient(TestServer(app)) as client:
-        yield Api(rig.settings, rig.store, client)
+        yield Api(rig.settings, rig.store, client, compute, stockouts)
 
 
 def discovery() -> Any:
@@ -264,3 +273,33 @@ async def test_callers_need_a_token_and_the_permission(api: Api) -> None:
     assert "compute.instanceGroupManagers.get" in body["error"]["message"]
     status, _ = await api.call("POST", f"{ZONE}/instances/{await a_vm(api)}/stop", email=world.ACCOUNT)
     assert status == 403
+
+
+async def test_a_viewer_may_make_every_call_that_only_reads(api: Api) -> None:
+    world.declare(
+        api.store,
+        "gcp:projects/iAMMember:IAMMember",
+        f"{world.PROJECT}/roles/compute.viewer/serviceAccount:{world.ACCOUNT}",
+        {"project": world.PROJECT, "role": "roles/compute.viewer", "member": f"serviceAccount:{world.ACCOUNT}"},
+    )
+    place = {"project": world.PROJECT, "region": world.REGION, "zone": world.ZONES[0], "name": "x", "family": "x"}
+    paths = {
+        resource.canonical.removeprefix("/compute/v1/").format(**place)
+        for resource in api.app.router.resources()
+        if any(route.method == "GET" for route in resource)
+    }
+    assert len(paths) > 15
+    refused = {path for path in paths if (await api.call("GET", path, email=world.ACCOUNT))[0] == 403}
+    assert refused == set()
+
+
+async def test_a_stopped_vm_does_not_start_where_no_gpu_is_left(api: Api) -> None:
+    key = next(vm.key for vm in instances(api.store) if vm.zone == world.ZONES[0])
+    world.set_status(api.store, key, status="TERMINATED", desired="TERMINATED")
+    path = f"{ZONE}/instances/{key.rpartition('/')[2]}/start"
+    api.stockouts["nvidia-tesla-t4"] = frozenset({world.ZONES[0]})
+    status, body = await api.call("POST", path)
+    assert status == 503
+    assert "does not have enough resources available" in body["error"]["message"]
+    del api.stockouts["nvidia-tesla-t4"]
+    await api.ok("POST", path)

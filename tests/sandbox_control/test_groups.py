@@ -120,6 +120,50 @@ async def test_quota_faults_are_googles_and_end_when_there_is_room(tmp_path: Pat
     assert len(rig.vms()) == 1
 
 
+def exhausted(tmp_path: Path, *zones: str, shape: str) -> Rig:
+    rig = Rig(tmp_path, stockouts={"nvidia-tesla-t4": frozenset(zones)})
+    world.declare_template(rig.store, "v1", gpus=1)
+    world.declare_group(rig.store, "v1", distributionPolicyTargetShape=shape)
+    world.declare_check(rig.store, world.LIVENESS_CHECK, "/alive")
+    return rig
+
+
+async def test_an_even_group_waits_for_a_zone_without_capacity(tmp_path: Path) -> None:
+    rig = exhausted(tmp_path, world.ZONES[0], shape="EVEN")
+    await rig.rounds()
+    [vm] = rig.vms()
+    assert vm.zone == world.ZONES[1]
+    [waiting] = [member for member in rig.record.members if member.faults]
+    assert (waiting.zone, waiting.action, rig.record.stable) == (world.ZONES[0], "CREATING", False)
+    [fault] = waiting.faults
+    assert fault.code == "ZONE_RESOURCE_POOL_EXHAUSTED"
+    assert fault.message.startswith(
+        f"The zone 'projects/{world.PROJECT}/zones/{world.ZONES[0]}' does not have enough resources available"
+    )
+    assert rig.told().count("ZONE_RESOURCE_POOL_EXHAUSTED") == 1
+
+
+async def test_a_balanced_group_goes_where_there_is_capacity(tmp_path: Path) -> None:
+    rig = exhausted(tmp_path, world.ZONES[0], shape="BALANCED")
+    await rig.rounds()
+    assert [vm.zone for vm in rig.vms()] == [world.ZONES[1]] * 2
+    assert rig.record.stable
+
+
+async def test_a_region_without_capacity_leaves_a_balanced_group_without_vms(tmp_path: Path) -> None:
+    rig = exhausted(tmp_path, *world.ZONES, shape="BALANCED")
+    await rig.rounds()
+    assert not rig.vms()
+    assert {fault.code for member in rig.record.members for fault in member.faults} == {"ZONE_RESOURCE_POOL_EXHAUSTED"}
+
+
+async def test_other_machines_are_had_in_a_zone_without_gpus(tmp_path: Path) -> None:
+    rig = exhausted(tmp_path, *world.ZONES, shape="EVEN")
+    world.declare_template(rig.store, "v1", gpus=0)
+    await rig.rounds()
+    assert {vm.zone for vm in rig.vms()} == set(world.ZONES)
+
+
 async def test_gpus_of_stopped_instances_and_other_regions_leave_the_quota_alone(rig: Rig) -> None:
     world.declare_template(rig.store, "v1", gpus=4)
     await rig.rounds()

@@ -43,6 +43,7 @@ def group(template: str = "v1", **update: Any) -> Group:
         region="us-central1",
         base_name="g",
         zones=ZONES,
+        even=True,
         template=f"projects/p/global/instanceTemplates/{template}",
         version="",
         target_size=None,

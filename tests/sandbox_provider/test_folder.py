@@ -40,6 +40,30 @@ def test_dials_are_read_and_unknown_ones_refused(tmp_path: Path) -> None:
         StateFolder(tmp_path).settings()
 
 
+def test_scarcity_is_a_setting(tmp_path: Path) -> None:
+    scarce = {"quotas": {"NVIDIA_T4_GPUS": 2}, "stockouts": {"nvidia-tesla-t4": ["us-central1-a"]}}
+    (tmp_path / "sandbox.json").write_text(json.dumps(scarce))
+    settings = StateFolder(tmp_path).settings()
+    assert settings.quotas == {"NVIDIA_T4_GPUS": 2, "PREEMPTIBLE_NVIDIA_T4_GPUS": 64}
+    assert settings.stockouts == {"nvidia-tesla-t4": {"us-central1-a"}}
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('{"timeScale": "fast"}', 'timeScale cannot be "fast"'),
+        ('{"quotas": 4}', "quotas cannot be 4"),
+        ('{"stockouts": {"nvidia-tesla-t4": "us-central1-a"}}', "stockouts cannot be"),
+        ('{"timeScale": 1', "is not JSON"),
+        ("[]", "must hold an object"),
+    ],
+)
+def test_a_dial_of_another_shape_is_refused_by_name(tmp_path: Path, text: str, words: str) -> None:
+    (tmp_path / "sandbox.json").write_text(text)
+    with pytest.raises(SandboxError, match=words):
+        StateFolder(tmp_path).settings()
+
+
 def test_a_daemon_is_running_while_its_very_process_lives(tmp_path: Path) -> None:
     folder = StateFolder(tmp_path)
     assert folder.running() is None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import re
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -394,15 +395,26 @@ async def test_a_vm_that_vanished_behind_the_programs_back_is_read_as_gone(world
     assert world.resources.read(INSTANCE, identifier, {}) is None
 
 
-async def test_quota_is_counted_when_an_instance_is_inserted(world: World) -> None:
+async def test_quota_is_counted_when_an_instance_is_inserted(tmp_path: Path) -> None:
+    world = World.at(tmp_path, quotas={"NVIDIA_T4_GPUS": 3})
     await world.create_up_to(SUBNETWORK)
-    world.cloud.settings.quotas["NVIDIA_T4_GPUS"] = 3
     with pytest.raises(
         CloudError, match=r"Error 403: Quota 'NVIDIA_T4_GPUS' exceeded\.  Limit: 3\.0 in region us-central1"
     ):
         await world.create(
             INSTANCE,
             guestAccelerators=[{"type": "nvidia-tesla-t4", "count": 4}],
+            scheduling={"onHostMaintenance": "TERMINATE"},
+        )
+
+
+async def test_an_instance_fails_where_the_zone_has_no_gpu_left(tmp_path: Path) -> None:
+    world = World.at(tmp_path, stockouts={"nvidia-tesla-t4": frozenset({"us-central1-a"})})
+    await world.create_up_to(SUBNETWORK)
+    with pytest.raises(CloudError, match=r"Error 503: The zone .*us-central1-a' does not have enough resources"):
+        await world.create(
+            INSTANCE,
+            guestAccelerators=[{"type": "nvidia-tesla-t4", "count": 1}],
             scheduling={"onHostMaintenance": "TERMINATE"},
         )
 

@@ -190,8 +190,8 @@ class World:
     resources: Resources
 
     @classmethod
-    def at(cls, folder: Path) -> World:
-        settings = SandboxSettings(state=folder, block=204)
+    def at(cls, folder: Path, **changes: Any) -> World:
+        settings = SandboxSettings(state=folder, block=204, **changes)
         store, buckets = Store(folder / "store.sqlite"), Buckets()
         cloud = Cloud(
             settings=settings, store=store, addresses=Addresses(settings, store), buckets=buckets, program=folder

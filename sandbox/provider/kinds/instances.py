@@ -6,7 +6,7 @@ import time
 from collections.abc import Iterator
 from typing import ClassVar, Final
 
-from sandbox.compute.instances import from_template, quota_fault
+from sandbox.compute.instances import from_template, placement_fault
 from sandbox.compute.names import short
 from sandbox.compute.records import instance, instances
 from sandbox.compute.rollout import Member
@@ -71,12 +71,14 @@ class Instance(ComputeKind):
             yield "metadataStartupScript"
 
     def refuse(self, plan: Plan, cloud: Cloud) -> None:
-        """Quota; and what only a stopped VM lets change, which the sandbox never stops for an update."""
+        """Quota and capacity; and what only a stopped VM lets change, which the sandbox never stops for an update."""
         if not plan.old:
             machine = self._machine(plan, plan.inputs["networkInterfaces"])
-            fault = quota_fault(machine, instances(cloud.store), cloud.settings.quotas)
-            if fault:
+            fault = placement_fault(machine, instances(cloud.store), cloud.settings)
+            if fault and fault.code == "QUOTA_EXCEEDED":
                 raise CloudError(403, fault.message, "quotaExceeded")
+            if fault:
+                raise CloudError(503, fault.message, fault.code)
             return
         for key in _STOPPED_ONLY:
             if key in plan.old and key in plan.inputs and _differs(plan.old[key], plan.inputs[key]):
