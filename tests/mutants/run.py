@@ -20,6 +20,7 @@ REPOSITORY = Path(__file__).resolve().parent.parent.parent
 SHARED = (".venv", ".venv-serving", ".cache")
 PYTEST = ("-x", "-q", "-p", "no:cacheprovider", "--no-header")
 LIMIT_S = 600
+TIMED_OUT = 124
 
 
 def copy_tree(target: Path) -> None:
@@ -52,7 +53,7 @@ def run_tests(tree: Path, tests: list[str]) -> tuple[int, str]:
             timeout=LIMIT_S,
         )
     except subprocess.TimeoutExpired:
-        return 1, f"no end within {LIMIT_S} s"
+        return TIMED_OUT, f"no end within {LIMIT_S} s"
     return done.returncode, done.stdout + done.stderr
 
 
@@ -64,7 +65,7 @@ def caught(fault: Fault) -> tuple[bool, str]:
         path = tree / fault.file
         path.write_text(fault.apply(path.read_text()))
         code, output = run_tests(tree, [fault.test])
-    # 1: tests ran and some failed. Any other code (nothing collected, bad usage) is no proof.
+    # 1: tests ran and some failed. Any other code (nothing collected, bad usage, no end) is no proof.
     return code == 1, output
 
 
