@@ -102,6 +102,12 @@ def test_a_vm_that_ends_early_is_a_failure(status: str, told: str) -> None:
     assert compute.asked[-1] == "delete instance"
 
 
+def test_what_a_vm_said_last_is_heard_before_its_end_counts() -> None:
+    compute = FakeCompute(console=["", f"{ENDED}failed with exit status 7\n"], status="TERMINATED")
+    with pytest.raises(ClientError, match="failed with exit status 7"):
+        run(compute)
+
+
 def test_an_installation_has_a_deadline() -> None:
     with pytest.raises(ClientError, match="not finished in time"):
         run(FakeCompute(console=["boot\n"]))
@@ -154,6 +160,11 @@ def test_the_base_is_a_stock_image_by_its_exact_name(named: str, wanted: str, ex
     }
     found = order(REPOSITORY, stack(named), SERVING, FakeCompute(images=known), base=wanted, interface=None)
     assert found.base.path == expected
+
+
+def test_a_builder_without_an_image_or_container_has_the_fleets_and_the_settings() -> None:
+    found = order(REPOSITORY, stack(), ROLES["builder"], FakeCompute(images={OLD: image(OLD)}), base="", interface=None)
+    assert (found.base.path, found.container) == (OLD, "nvcr.io/nvidia/tensorrt:25.08-py3")
 
 
 def test_a_base_that_is_not_there_is_told() -> None:
