@@ -100,7 +100,7 @@ class ModelBuild(pulumi.ComponentResource):
             uniform_bucket_level_access=True,
             public_access_prevention="enforced",
             force_destroy=self._args.settings.storage.force_destroy,
-            opts=pulumi.ResourceOptions(parent=self),
+            opts=pulumi.ResourceOptions(parent=self, protect=self._args.settings.storage.protect),
         )
         return bucket.name
 
