@@ -170,6 +170,12 @@ def test_a_builder_that_dies_without_a_word_is_started_once_more_and_then_given_
     assert "powering off" in error
 
 
+def test_a_builder_that_never_comes_to_a_word_is_started_once_and_then_given_up() -> None:
+    site = Script({0: OFF}, {0: Moment(), 30: OFF})
+    assert f"{VM.name} has stopped before it was done" in site.error()
+    assert site.starts == [0]
+
+
 def test_a_builder_that_this_run_has_made_and_that_dies_without_a_word_is_started_once_more() -> None:
     site = Script({0: running("source", 4), 9: Moment("TERMINATED", status=running("source", 4).status)})
     site.after_start = {0: running("source", 1, run=SECOND), 30: DONE}
@@ -188,8 +194,9 @@ def test_a_builder_that_fails_after_its_second_start_is_given_up_with_its_new_wo
 def test_a_builder_that_publishes_and_powers_off_between_two_looks_has_not_failed() -> None:
     class Late(Script):
         def is_published(self) -> bool:
+            published = super().is_published()
             self.time += 3
-            return super().is_published()
+            return published
 
     site = Late({0: running("publish", 99), 2: DONE})
     site.wait(made_now=True)
