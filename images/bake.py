@@ -294,7 +294,10 @@ def write_image(path: Path, role: Role, image: ImageName, base: ImageName) -> li
     stack = StackFile.read(path)
     old = stack.value(role.image)
     stack.changed(role.image, image.path, f"baked from {base.name}").write()
-    lines = [f"{path.name}: {shown(role.image)}", f"  {old}", f"  -> {image.path}"]
+    lines = [f"{path.name}: {shown(role.image)}", f"  {old or '(nothing)'}", f"  -> {image.path}"]
+    builder = ROLES["builder"]
+    if role != builder and not stack.value(builder.image) and not stack.value((builder.image[0], "artifact")):
+        lines.append(f"the builder needs an image of its own then, {shown(builder.image)}: --role builder bakes it")
     if stack.value(("tensorrt-fleet:network", "nat")) is not False:
         lines.append("VMs that boot it need no internet: once every image is baked, network.nat may be false")
     return lines

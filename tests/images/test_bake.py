@@ -241,10 +241,20 @@ def test_the_name_is_written_into_the_file_as_it_is_then(tmp_path: Path) -> None
     assert f"    image: {BAKED} # baked from {FAMILY}-v20260820\n" in path.read_text()
     assert path.read_text().endswith("# edited meanwhile\n")
     assert lines[1:3] == [f"  {OLD}", f"  -> {BAKED}"]
-    assert "network.nat may be false" in lines[3]
+    assert "--role builder bakes it" in lines[3]
+    assert "network.nat may be false" in lines[4]
 
 
 def test_a_stack_without_nat_is_not_told_to_give_it_up(tmp_path: Path) -> None:
     path = tmp_path / "Pulumi.test.yaml"
-    path.write_text(stack(network="{nat: false}").text)
+    path.write_text(stack(network="{nat: false}").text + "  tensorrt-fleet:model: {artifact: gs://x/models/k/}\n")
     assert len(write_image(path, SERVING, ImageName.parse(BAKED), ImageName.parse(OLD))) == 3
+
+
+def test_a_builder_s_image_is_added_where_there_was_none(tmp_path: Path) -> None:
+    path = tmp_path / "Pulumi.test.yaml"
+    path.write_text(stack().text + "  tensorrt-fleet:model:\n    runtime: tensorrt\n")
+    image_name = ImageName.parse(BAKED.replace("serving", "builder"))
+    lines = write_image(path, ROLES["builder"], image_name, ImageName.parse(OLD))
+    assert lines[1] == "  (nothing)"
+    assert StackFile.read(path).value(ROLES["builder"].image) == image_name.path
