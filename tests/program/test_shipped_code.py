@@ -20,6 +20,7 @@ SHIPPED = (
     "serving",
     "startup",
     "client",
+    "images",
     "policy",
 )
 GOOGLES_VARIABLE = "STORAGE_EMULATOR_HOST"
