@@ -90,7 +90,7 @@ check: setup ## format, lint, strict types, shell scripts
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
-	@.venv/bin/shellcheck startup/*.sh examples/*.sh .ci/run
+	@.venv/bin/shellcheck startup/*.sh images/*.sh examples/*.sh .ci/run
 
 mutants: setup ## break the code on purpose; each fault must be caught by the test it names
 	@$(PY) -m tests.mutants.run $(ARGS)
