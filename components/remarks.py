@@ -23,6 +23,11 @@ def remarks(settings: Settings, catalog: Catalog) -> Iterator[str]:
                 f"{path} {container} is named by a tag, so what it holds is unverified and may change; "
                 "`make pin-containers` writes its digest"
             )
+    if settings.model.artifact is None and settings.model.runtime == "tensorrt":
+        yield (
+            "model.runtime tensorrt needs TensorRT plans, which this version's model build does not write yet: the "
+            "builder VM will refuse; set model.runtime to onnxruntime-cpu"
+        )
     if settings.model.artifact is None and settings.model.source == f"{BUILTIN}:{SMOKE}":
         source = settings.model.source
         yield f"model.source {source} has random weights: it tries the pipeline, and its answers mean nothing"

@@ -91,8 +91,8 @@ def test_a_container_named_by_tag_is_remarked_and_one_by_digest_is_not() -> None
     ready = "gs://registry/models/0123456789abcdef0123/"
 
     said = [remark.split(" ")[0] for remark in remarks(of(), catalog())]
-    assert said == ["fleet.container", "model.builder.container"]
-    for model in ({"builder": {"container": builder}}, {"artifact": ready}):
+    assert said == ["fleet.container", "model.builder.container", "model.runtime"]
+    for model in ({"builder": {"container": builder}, "runtime": "onnxruntime-cpu"}, {"artifact": ready}):
         settings = parsed(dev(fleet={"container": serving}, model=model))[1]
         assert list(remarks(settings, catalog())) == []
 
