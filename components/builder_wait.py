@@ -66,7 +66,7 @@ class Wait:
     vm: BuilderVm | None
     """None where the artifact is somebody else's: then it is there or it is not."""
     made_now: bool
-    """Whether this run of the program made the VM, so that it has been started once already."""
+    """Whether this run of the program made the VM: then what it says of a failure is news."""
     deadline_s: float
     say: Callable[[str], None]
     now: Callable[[], float] = time.monotonic
@@ -96,7 +96,7 @@ class _Waiting:
     def __init__(self, wait: Wait, vm: BuilderVm) -> None:
         self._wait, self._vm = wait, vm
         self._began = wait.now()
-        self._started = wait.made_now
+        self._started = False
         self._seen_running = wait.made_now
         self._old_run = ""
         """The newest run before this wait started the VM: what it told is no news."""

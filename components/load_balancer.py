@@ -45,7 +45,11 @@ class LoadBalancer(pulumi.ComponentResource):
         self._name, self._args = name, args
         self._child = pulumi.ResourceOptions(parent=self)
         settings = args.settings
-        address = gcp.compute.GlobalAddress(f"{name}-address", project=args.names.project, opts=self._child)
+        address = gcp.compute.GlobalAddress(
+            f"{name}-address",
+            project=args.names.project,
+            opts=pulumi.ResourceOptions(parent=self, protect=settings.protect_address),
+        )
         backend = self._backend_service(self._serving_health())
         urls = gcp.compute.URLMap(
             f"{name}-url-map", project=args.names.project, default_service=backend.self_link, opts=self._child

@@ -100,7 +100,7 @@ class ModelBuild(pulumi.ComponentResource):
             uniform_bucket_level_access=True,
             public_access_prevention="enforced",
             force_destroy=self._args.settings.storage.force_destroy,
-            opts=pulumi.ResourceOptions(parent=self),
+            opts=pulumi.ResourceOptions(parent=self, protect=self._args.settings.storage.protect),
         )
         return bucket.name
 
@@ -141,7 +141,8 @@ class ModelBuild(pulumi.ComponentResource):
             source=pulumi.FileAsset(code.path.as_posix()),
             content_type="application/gzip",
             # VMs of the previous template boot from the previous bundle until the rollout is through, and again if it
-            # is stopped halfway: a bundle outlives the plan that replaced it.
-            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=True),
+            # is stopped halfway: a bundle outlives the plan that replaced it. The provider deletes what the program
+            # names before it replaces it, and would take the template along, which the group still uses.
+            opts=pulumi.ResourceOptions(parent=self, retain_on_delete=True, delete_before_replace=False),
         )
         return pulumi.Output.concat("gs://", uploaded.bucket, "/", uploaded.name)

@@ -87,7 +87,7 @@ class Outputs:
             gpu_metric=settings.autoscaling.gpu_metric(names.program, names.stack),
             monthly_cost_usd_min=cost.min_usd,
             monthly_cost_usd_max=cost.max_usd,
-            quota_required=quota_required(settings.fleet, catalog()),
+            quota_required=quota_required(settings, catalog()),
             dashboard_url=observability.dashboard_url,
         )
 

@@ -42,7 +42,7 @@ def tables() -> str:
     for stack in STACKS:
         needs = [
             f"{metric} {amount:,} in {place}"
-            for place, limits in quota_required(stack_settings(stack).fleet, catalog()).items()
+            for place, limits in quota_required(stack_settings(stack), catalog()).items()
             for metric, amount in limits.items()
         ]
         lines.append(f"| `{stack}` | {'; '.join(needs)} |")

@@ -21,7 +21,7 @@ from client.google import Json
 from images.compute import Compute
 from images.names import DEFAULT_FAMILY, ImageName, baked_name, recipe_digest
 from images.payload import INSTALL_SCRIPT, payload
-from images.roles import Role, shown
+from images.roles import ROLES, Role, shown
 from images.stack_file import StackFile
 
 Say = Callable[[str], None]
@@ -38,6 +38,7 @@ _SCRIPT: Final = Path(__file__).with_name("bake.sh")
 _POLL_S: Final = 3.0
 _TELLING = re.compile(r"(?:bake|install)\.sh: (?P<text>.*)")
 _ENDED = re.compile(r"bake\.sh: (?P<how>finished|failed with exit status \d+)$")
+_GOING_ON: Final = frozenset({"PROVISIONING", "STAGING", "RUNNING"})
 _TAIL_LINES: Final = 15
 
 
@@ -119,7 +120,9 @@ def order(
     Raises:
         ClientError: the file lacks something, or an image is not there.
     """
-    container = stack.required(role.container, "nvcr.io/nvidia/tritonserver:25.08-py3")
+    container = role.default_container
+    if stack.value(role.container) is not None or not container:
+        container = stack.required(role.container, "nvcr.io/nvidia/tritonserver:25.08-py3")
     zone = stack.required(("tensorrt-fleet:fleet", "pools", 0, "zones", 0), "us-central1-a")
     found = base_image(stack, role, compute, base)
     name = ImageName.parse(str(found["selfLink"]))
@@ -140,9 +143,11 @@ def order(
 def base_image(stack: StackFile, role: Role, compute: Compute, wanted: str) -> Json:
     """The stock image to start from: `wanted`; else the stack's; else what the stack's baked image came from.
 
-    A stack that names neither (a placeholder) gets the newest of DEFAULT_FAMILY. Raises ClientError.
+    A role without an image boots the serving VMs'. A stack that names neither stock nor baked image (but a placeholder)
+    gets the newest of DEFAULT_FAMILY. Raises ClientError.
     """
-    named = ImageName.parse(wanted or stack.required(role.image, ImageName.parse(DEFAULT_FAMILY).path))
+    stated = wanted or stack.value(role.image) or stack.required(ROLES["serving"].image, DEFAULT_FAMILY)
+    named = ImageName.parse(str(stated))
     if not wanted and not named.is_stock:
         baked = compute.image(named)
         named = ImageName.parse((origin(baked) if baked else None) or DEFAULT_FAMILY)
@@ -235,9 +240,12 @@ def _named_if_left(what: str, command: str, say: Say) -> Iterator[None]:
 def _watch(job: Order, compute: Compute, say: Say, deadline: float) -> None:
     """Tell what the VM's scripts tell on the serial console, until they have finished. Raises ClientError."""
     lines: list[str] = []
-    position, rest = 0, ""
+    position, rest, status = 0, "", "RUNNING"
     while True:
-        text, position = compute.serial_port(job.zone, job.name, position)
+        try:
+            text, position = compute.serial_port(job.zone, job.name, position)
+        except NotFoundError:
+            text, status = "", "DELETED"
         *complete, rest = (rest + text).split("\n")
         for line in (one.rstrip("\r") for one in complete):
             lines.append(line)
@@ -251,15 +259,21 @@ def _watch(job: Order, compute: Compute, say: Say, deadline: float) -> None:
                 say(f"  {telling['text']}")
         if text:
             continue
-        try:
-            status = compute.instance(job.zone, job.name)["status"]
-        except NotFoundError:
-            status = "DELETED"
-        if status not in {"PROVISIONING", "STAGING", "RUNNING"}:
+        if status not in _GOING_ON:
             raise _failed(f"the VM is {status} before the installation has finished", lines)
-        if time.monotonic() > deadline:
-            raise _failed("the installation has not finished in time (--timeout)", lines)
-        time.sleep(_POLL_S)
+        # Asked before the console's next part is: what the VM said last is heard before its end counts.
+        status = _status(job, compute)
+        if status in _GOING_ON:
+            if time.monotonic() > deadline:
+                raise _failed("the installation has not finished in time (--timeout)", lines)
+            time.sleep(_POLL_S)
+
+
+def _status(job: Order, compute: Compute) -> str:
+    try:
+        return str(compute.instance(job.zone, job.name)["status"])
+    except NotFoundError:
+        return "DELETED"
 
 
 def _failed(what: str, lines: list[str]) -> ClientError:
@@ -280,7 +294,10 @@ def write_image(path: Path, role: Role, image: ImageName, base: ImageName) -> li
     stack = StackFile.read(path)
     old = stack.value(role.image)
     stack.changed(role.image, image.path, f"baked from {base.name}").write()
-    lines = [f"{path.name}: {shown(role.image)}", f"  {old}", f"  -> {image.path}"]
+    lines = [f"{path.name}: {shown(role.image)}", f"  {old or '(nothing)'}", f"  -> {image.path}"]
+    builder = ROLES["builder"]
+    if role != builder and not stack.value(builder.image) and not stack.value((builder.image[0], "artifact")):
+        lines.append(f"the builder needs an image of its own then, {shown(builder.image)}: --role builder bakes it")
     if stack.value(("tensorrt-fleet:network", "nat")) is not False:
         lines.append("VMs that boot it need no internet: once every image is baked, network.nat may be false")
     return lines

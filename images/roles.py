@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from components.settings.builder import BuilderSettings
+
 RoleName = Literal["serving", "builder"]
 Path = tuple[str, ...]
 
@@ -20,6 +22,8 @@ class Role:
     """Where it names the container."""
     lock: str
     """Wheels that install.sh adds to the container, relative to the repository."""
+    default_container: str = ""
+    """The container where the stack's file names none; empty: it must."""
 
 
 ROLES: Final[dict[RoleName, Role]] = {
@@ -34,6 +38,7 @@ ROLES: Final[dict[RoleName, Role]] = {
         image=("tensorrt-fleet:model", "builder", "image"),
         container=("tensorrt-fleet:model", "builder", "container"),
         lock="locks/model.txt",
+        default_container=BuilderSettings().container,
     ),
 }
 

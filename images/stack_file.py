@@ -76,13 +76,16 @@ class StackFile:
     def changed(self, keys: Keys, value: str, comment: str = "") -> StackFile:
         """The file with another text at `keys`, and `comment` behind it where it ends its line.
 
-        A comment behind the old value goes if one of these commands wrote it (OWN_COMMENTS); a person's stays.
+        A comment behind the old value goes if one of these commands wrote it (OWN_COMMENTS); a person's stays. Where
+        nothing stands at `keys`, a line is added to the innermost object that does.
 
         Raises:
-            ClientError: nothing that can be edited stands there.
+            ClientError: what stands there cannot be edited.
         """
         root = yaml.compose(self.text)
         node = _node(root, ("config", *keys))
+        if node is None:
+            return self._added(keys, value, comment)
         if not isinstance(node, yaml.ScalarNode) or node.style in {"|", ">"}:
             raise ClientError(
                 f"{self.path}: {shown(keys)} is not a text on one line, so it cannot be edited in place",
@@ -101,6 +104,27 @@ class StackFile:
                 f"{self.path}: changing {shown(keys)} in place would change other values too (an anchor or alias?)",
                 f"Write `{keys[-1]}: {value}` there by hand.",
             )
+        return edited
+
+    def _added(self, keys: Keys, value: str, comment: str) -> StackFile:
+        """The file with lines for keys that it lacks, behind a value on one line of the object that they belong to."""
+        root = yaml.compose(self.text)
+        known = next(depth for depth in range(len(keys), -1, -1) if _node(root, ("config", *keys[:depth])) is not None)
+        owner = _node(root, ("config", *keys[:known]))
+        in_block = isinstance(owner, yaml.MappingNode) and not owner.flow_style
+        lines = [one for _, one in owner.value if _on_one_line(one)] if owner is not None and in_block else []
+        if owner is None or not lines:
+            raise ClientError(
+                f"{self.path} names no {shown(keys)}", f"Write `{keys[-1]}: {value}` there by hand, for once."
+            )
+        at = self.text.find("\n", lines[-1].end_mark.index) + 1 or len(self.text)
+        indent, missing = owner.start_mark.column, keys[known:]
+        told = [f"{' ' * (indent + 2 * step)}{key}:" for step, key in enumerate(missing)]
+        added = "\n".join(told) + f" {_scalar(value)}" + (f" # {comment}" if comment else "")
+        before = self.text[:at] if self.text[:at].endswith("\n") else f"{self.text[:at]}\n"
+        edited = StackFile(self.path, f"{before}{added}\n{self.text[at:]}")
+        if not edited._differs_only(self, keys, value):
+            raise ClientError(f"{self.path} cannot take {shown(keys)}", f"Write `{keys[-1]}: {value}` there by hand.")
         return edited
 
     def write(self) -> None:
@@ -127,7 +151,7 @@ class StackFile:
         mine, wanted = _unshared(mine), _unshared(wanted)
         place = wanted["config"]
         for key in keys[:-1]:
-            place = place[key]
+            place = place.setdefault(key, {})
         place[keys[-1]] = value
         return bool(mine == wanted)
 
@@ -139,6 +163,12 @@ def _node(root: yaml.Node | None, keys: Iterable[str]) -> yaml.Node | None:
             return None
         node = next((value for name, value in node.value if name.value == key), None)
     return node
+
+
+def _on_one_line(node: yaml.Node) -> bool:
+    """Whether a value ends on the line that it begins on, where another entry may follow."""
+    flow = isinstance(node, yaml.ScalarNode) or (isinstance(node, yaml.CollectionNode) and bool(node.flow_style))
+    return flow and node.start_mark.line == node.end_mark.line
 
 
 def _kept(comment: str) -> str:

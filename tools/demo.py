@@ -1,4 +1,4 @@
-"""`make demo`: build the model, deploy the stack on this machine, classify labelled photos.
+"""`make demo`: deploy the stack on this machine, which builds its model, and classify labelled photos.
 
 Every step runs the command that a person would type, and prints it with its time. The photos are those that the
 package `foolbox` ships with their ImageNet class in the file name; the model has never been calibrated on them.
@@ -14,19 +14,16 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from importlib import resources
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parent.parent
-ARTIFACT = REPOSITORY / ".cache" / "artifact"
 PHOTOS = REPOSITORY / ".cache" / "photos"
 STACK = "local"
-REGISTRY = "gs://team-model-registry"
-"""Stands for a bucket of the team's own, outside the stack."""
 PHOTO_COUNT = 8
 NEEDED_RIGHT = 0.8
-STEPS = 6
+STEPS = 4
 
 
 class StepFailedError(Exception):
@@ -83,20 +80,13 @@ def main() -> int:
     print("Real: engine, startup scripts, model build, Triton, load balancer (Envoy), storage.")
     print("Simulated: Compute Engine, IAM, Monitoring and the GPUs (inference runs on the CPU).")
     try:
-        with step(1, "Convert EfficientNet-Lite0 (ImageNet weights) from TensorFlow to INT8 and measure it"):
-            python("-m", "model", "build", "--out", str(ARTIFACT), "--runtime", "onnxruntime-cpu")
-        with step(2, "Start the sandbox"):
+        with step(1, "Start the sandbox"):
             python("-m", "sandbox", "start")
-        with step(3, f"Publish the artifact to {REGISTRY} (the manifest last)"):
-            operator("-m", "tools.demo", "make-registry")
-            operator("-m", "model", "publish", str(ARTIFACT), REGISTRY)
-            key = json.loads((ARTIFACT / "manifest.json").read_text())["key"]
-            uri = f"{REGISTRY}/models/{key}/"
-        with step(4, f"pulumi up --stack {STACK}"):
-            python("-m", "sandbox", "up", STACK, "--config", f"model.artifact={uri}")
-        with step(5, "Wait until versions, stability and backend health agree"):
+        with step(2, f"pulumi up --stack {STACK}: its builder VM converts EfficientNet-Lite0 to INT8 and measures it"):
+            python("-m", "sandbox", "up", STACK)
+        with step(3, "Check that versions, stability and backend health agree"):
             operator("-m", "client", "wait", "--stack", STACK, "--timeout", "600")
-        with step(6, "Classify photos through the load balancer"):
+        with step(4, "Classify photos through the load balancer"):
             right, total = classify()
     except StepFailedError as error:
         print(
@@ -109,15 +99,6 @@ def main() -> int:
         print(f"\nOnly {right} of {total} photos were classified right: the deployed model is wrong.", file=sys.stderr)
         return 1
     return 0
-
-
-def make_registry() -> None:
-    """What a team's administrator did long ago: make the bucket, with the credentials of whoever runs this."""
-    from google.api_core.exceptions import Conflict  # noqa: PLC0415 - takes a second, and one step alone needs it
-    from google.cloud import storage  # noqa: PLC0415 - likewise
-
-    with suppress(Conflict):
-        storage.Client(project=os.environ["GOOGLE_CLOUD_PROJECT"]).create_bucket(REGISTRY.removeprefix("gs://"))
 
 
 def classify() -> tuple[int, int]:
@@ -146,7 +127,4 @@ def print_next_steps(endpoint: str, seconds: float) -> None:
 
 
 if __name__ == "__main__":
-    if sys.argv[1:] == ["make-registry"]:
-        make_registry()
-        sys.exit()
     sys.exit(main())

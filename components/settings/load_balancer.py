@@ -89,6 +89,11 @@ class LoadBalancerSettings(Section):
     drain_s: int = Field(
         default=60, ge=0, le=3600, description="seconds that requests in flight have when a VM leaves", examples=[60]
     )
+    protect_address: bool = Field(
+        default=False,
+        description="whether `pulumi destroy` refuses to give the address up, or leaves it if told so",
+        examples=[True],
+    )
     https: HttpsSettings | None = Field(
         default=None, description="HTTPS beside HTTP", examples=[{"domains": ["api.example.com"]}]
     )

@@ -116,7 +116,7 @@ def parse(config: Mapping[str, str], *, program: str, stack: str) -> tuple[Names
     )
     problems += _name_problems(names)
     problems += _image_without_internet(known)
-    problems += _builder_unlike_fleet(known)
+    problems += builder_unlike_fleet(known)
     problems += _healed_while_starting(known)
     problems += _regions_without_subnet(known)
     problems += _only_group_drained(known)
@@ -169,7 +169,7 @@ def _image_without_internet(known: Known) -> Iterator[Problem]:
         yield Problem(path, shown(image), allowed, remedy)
 
 
-def _builder_unlike_fleet(known: Known) -> Iterator[Problem]:
+def builder_unlike_fleet(known: Known) -> Iterator[Problem]:
     """What is wrong with a builder VM for this fleet, where there is one."""
     if known.get((ModelSettings, "artifact"), "unreadable") is not None:
         return

@@ -31,6 +31,11 @@ class StorageSettings(Section):
         description="existing bucket for artifacts, shared between stacks, instead of one of the stack's own",
         examples=["my-model-registry"],
     )
+    protect: bool = Field(
+        default=False,
+        description="whether `pulumi destroy` refuses to delete the stack's buckets, or leaves them if told so",
+        examples=[True],
+    )
     force_destroy: bool = Field(
         default=False, description="whether `pulumi destroy` also deletes what is in the buckets", examples=[True]
     )

@@ -163,9 +163,7 @@ def build_and_publish(
     return published
 
 
-def _publish(
-    folder: Path, uri: ArtifactUri, reporter: Reporter, sleep: Callable[[float], None] = time.sleep
-) -> Published:
+def _publish(folder: Path, uri: ArtifactUri, reporter: Reporter) -> Published:
     deadline, pause = time.monotonic() + PATIENCE_S, 1.0
     while True:
         try:
@@ -174,5 +172,5 @@ def _publish(
             if time.monotonic() + pause > deadline:
                 raise
             reporter.line(f"cannot publish yet ({error}); trying again in {pause:.0f} s")
-            sleep(pause)
+            time.sleep(pause)
             pause = min(20.0, 2 * pause)

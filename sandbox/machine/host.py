@@ -17,7 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from sandbox.iam.tokens import Tokens
-from sandbox.machine import image
+from sandbox.machine import image, internet
+from sandbox.machine.disks import DiskImage
 from sandbox.machine.entry import command_line
 from sandbox.machine.gpu import SimulatedGpus
 from sandbox.machine.init import SOFT_OFF
@@ -27,6 +28,7 @@ from sandbox.machine.metadata import MetadataServer
 from sandbox.machine.processes import ProcessId, environment_of, kill_marked, marked
 from sandbox.machine.record import MachineRecord
 from sandbox.machine.scratch import Scratch
+from sandbox.network.egress import reaches_internet
 from sandbox.settings import API_PORT, METADATA_PORT, STORAGE_PORT, SandboxSettings
 from sandbox.store import INSTANCE, Store
 
@@ -105,6 +107,7 @@ class MachineHost:
         while True:
             revision = self._store.revision
             keys = {key for key, _ in self._store.items(INSTANCE)}
+            self._note_internet()
             for key in keys | set(self._drivers):
                 self._wishes.setdefault(key, asyncio.Event()).set()
                 driver = self._drivers.get(key)
@@ -117,6 +120,12 @@ class MachineHost:
                     self._wishes[key] = asyncio.Event()
                     self._drivers[key] = asyncio.create_task(self._drive(key))
             await self._store.changed(revision, _RECHECK_S)
+
+    def _note_internet(self) -> None:
+        """Cloud NAT may come and go while VMs run."""
+        for key, record in self._store.items(INSTANCE):
+            if record["status"] == "RUNNING":
+                internet.note(self._scratch(key), reachable=reaches_internet(self._store, Instance.of(record)))
 
     async def _drive(self, key: str) -> None:
         """Move one VM step by step, until its record is gone."""
@@ -309,7 +318,12 @@ class MachineHost:
             shutil.rmtree(folder, ignore_errors=True)
         for folder in (scratch.run, scratch.temporary, scratch.disk, scratch.home):
             folder.mkdir(parents=True, exist_ok=True)
-        image.lay_out(scratch, instance.image, instance.gpus, self._tools)
+        disk = DiskImage.of(self._settings.state, instance.image)
+        if disk.exists:
+            image.lay_out(scratch, disk.origin, instance.gpus, self._tools, disk)
+        else:
+            image.lay_out(scratch, instance.image, instance.gpus, self._tools)
+        internet.note(scratch, reachable=reaches_internet(self._store, instance))
 
     def _markers(self, key: str) -> dict[str, str]:
         return {STATE_MARKER: str(self._settings.state), MACHINE_MARKER: key}

@@ -25,13 +25,15 @@ class Sandbox:
     """One sandbox, in a state folder of its own."""
 
     state: Path
+    program: Path
+    """The program that it deploys: the repository, or a copy of it."""
 
     def python(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
         """Run `python ARGUMENTS` in the repository against this sandbox."""
         done = subprocess.run(
             [sys.executable, *arguments],
             cwd=REPOSITORY,
-            env={**os.environ, "SANDBOX_STATE_DIR": str(self.state)},
+            env={**os.environ, "SANDBOX_STATE_DIR": str(self.state), "SANDBOX_PROGRAM": str(self.program)},
             check=False,
             capture_output=True,
             text=True,

@@ -102,6 +102,12 @@ def test_a_vm_that_ends_early_is_a_failure(status: str, told: str) -> None:
     assert compute.asked[-1] == "delete instance"
 
 
+def test_what_a_vm_said_last_is_heard_before_its_end_counts() -> None:
+    compute = FakeCompute(console=["", f"{ENDED}failed with exit status 7\n"], status="TERMINATED")
+    with pytest.raises(ClientError, match="failed with exit status 7"):
+        run(compute)
+
+
 def test_an_installation_has_a_deadline() -> None:
     with pytest.raises(ClientError, match="not finished in time"):
         run(FakeCompute(console=["boot\n"]))
@@ -154,6 +160,11 @@ def test_the_base_is_a_stock_image_by_its_exact_name(named: str, wanted: str, ex
     }
     found = order(REPOSITORY, stack(named), SERVING, FakeCompute(images=known), base=wanted, interface=None)
     assert found.base.path == expected
+
+
+def test_a_builder_without_an_image_or_container_has_the_fleets_and_the_settings() -> None:
+    found = order(REPOSITORY, stack(), ROLES["builder"], FakeCompute(images={OLD: image(OLD)}), base="", interface=None)
+    assert (found.base.path, found.container) == (OLD, "nvcr.io/nvidia/tensorrt:25.08-py3")
 
 
 def test_a_base_that_is_not_there_is_told() -> None:
@@ -230,10 +241,20 @@ def test_the_name_is_written_into_the_file_as_it_is_then(tmp_path: Path) -> None
     assert f"    image: {BAKED} # baked from {FAMILY}-v20260820\n" in path.read_text()
     assert path.read_text().endswith("# edited meanwhile\n")
     assert lines[1:3] == [f"  {OLD}", f"  -> {BAKED}"]
-    assert "network.nat may be false" in lines[3]
+    assert "--role builder bakes it" in lines[3]
+    assert "network.nat may be false" in lines[4]
 
 
 def test_a_stack_without_nat_is_not_told_to_give_it_up(tmp_path: Path) -> None:
     path = tmp_path / "Pulumi.test.yaml"
-    path.write_text(stack(network="{nat: false}").text)
+    path.write_text(stack(network="{nat: false}").text + "  tensorrt-fleet:model: {artifact: gs://x/models/k/}\n")
     assert len(write_image(path, SERVING, ImageName.parse(BAKED), ImageName.parse(OLD))) == 3
+
+
+def test_a_builder_s_image_is_added_where_there_was_none(tmp_path: Path) -> None:
+    path = tmp_path / "Pulumi.test.yaml"
+    path.write_text(stack().text + "  tensorrt-fleet:model:\n    runtime: tensorrt\n")
+    image_name = ImageName.parse(BAKED.replace("serving", "builder"))
+    lines = write_image(path, ROLES["builder"], image_name, ImageName.parse(OLD))
+    assert lines[1] == "  (nothing)"
+    assert StackFile.read(path).value(ROLES["builder"].image) == image_name.path

@@ -89,9 +89,40 @@ def test_a_value_that_means_something_to_yaml_is_quoted() -> None:
 
 
 @pytest.mark.parametrize(
+    ("lines", "expected"),
+    [
+        ("    paused: true # mine", f"    paused: true # mine\n    image: {NEW} # baked from x"),
+        (
+            "    a: 1\n    # of b\n    b:\n      c: 1",
+            f"    a: 1\n    image: {NEW} # baked from x\n    # of b\n    b:\n      c: 1",
+        ),
+        ("    a:\n      b: 1\n    tags: [c]", f"    a:\n      b: 1\n    tags: [c]\n    image: {NEW} # baked from x"),
+    ],
+)
+def test_a_missing_value_gets_a_line_of_its_own(lines: str, expected: str) -> None:
+    assert fleet(lines).changed(IMAGE, NEW, "baked from x").text == fleet(expected).text
+
+
+def test_missing_objects_are_added_too() -> None:
+    text = "config:\n  tensorrt-fleet:model:\n    source: builtin # mine"
+    added = f"{text}\n    builder:\n      image: {NEW}\n"
+    assert file(text).changed(ROLES["builder"].image, NEW).text == added
+
+
+@pytest.mark.parametrize("stack", STACKS)
+def test_the_repositorys_files_take_an_image_for_the_builder(stack: str) -> None:
+    before = StackFile.read(REPOSITORY / f"Pulumi.{stack}.yaml")
+    after = before.changed(ROLES["builder"].image, NEW)
+    assert after.value(ROLES["builder"].image) == NEW
+    removed = set(before.text.splitlines()) - set(after.text.splitlines())
+    assert all("image: " in line for line in removed)
+
+
+@pytest.mark.parametrize(
     "lines",
     [
-        "    paused: true",
+        "    {paused: true}",
+        "    pools:\n      - 1",
         "    image: [a]",
         "    image: |\n      old",
         "    image: &one old\n    container: *one",

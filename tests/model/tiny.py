@@ -36,7 +36,7 @@ COLOURS = {
 """Classes in order, each with the RGB colour that it stands for."""
 
 
-def write_tiny_artifact(folder: Path, key: str = KEY) -> ArtifactFolder:
+def write_tiny_artifact(folder: Path, key: str = KEY, run: str = "test") -> ArtifactFolder:
     """Make a complete artifact in `folder`: manifest, archive, and the archive's files beside it."""
     (folder / "onnx").mkdir(parents=True)
     names = [LABELS_FILE, SIGNATURE_FILE]
@@ -55,7 +55,7 @@ def write_tiny_artifact(folder: Path, key: str = KEY) -> ArtifactFolder:
         archive=write_archive(folder, names),
         files={name: file_entry(folder / name) for name in names},
         precisions=PRECISIONS,
-        run="test",
+        run=run,
     )
     (folder / MANIFEST_FILE).write_bytes(dump(manifest))
     return ArtifactFolder(folder)

@@ -119,6 +119,29 @@ COMPONENTS = (
         test="tests/program/test_components.py::TestBuilder::test_nothing_declares_whether_it_runs",
     ),
     Fault(
+        name="build gate starts a builder that dies for ever again",
+        file="components/builder_wait.py",
+        old="        if self._started:\n",
+        new="        if self._started and news is not None:\n",
+        test="tests/program/test_gates_build.py"
+        "::test_a_builder_that_never_comes_to_a_word_is_started_once_and_then_given_up",
+    ),
+    Fault(
+        name="build gate looks for the manifest before it looks at the VM",
+        file="components/builder_wait.py",
+        old="        vm_status = site.vm_status()\n        if site.is_published():\n",
+        new="        published = site.is_published()\n        vm_status = site.vm_status()\n        if published:\n",
+        test="tests/program/test_gates_build.py"
+        "::test_a_builder_that_publishes_and_powers_off_between_two_looks_has_not_failed",
+    ),
+    Fault(
+        name="an update ends before its VMs serve",
+        file="components/gates.py",
+        old="            return\n        wait(fleet, self._timeout_s, say, clock)\n",
+        new="            return\n",
+        test="tests/program/test_gates_cloud.py::test_an_update_that_does_not_arrive_names_vm_zone_and_reason",
+    ),
+    Fault(
         name="unknown settings are ignored",
         file="components/settings/section.py",
         old='extra="forbid"',
@@ -320,6 +343,27 @@ STARTUP = (
         old='[[ $found == "$expected" ]] ||',
         new="[[ -n $found ]] ||",
         test="tests/serving/test_scripts.py::test_a_damaged_bundle_is_refused_naming_both_digests",
+    ),
+    Fault(
+        name="builder's code bundle is not checked",
+        file="startup/builder.sh",
+        old='[[ $found == "$expected" ]] ||',
+        new="[[ -n $found ]] ||",
+        test="tests/model/test_run_script.py::test_what_fails_before_the_build_is_told_in_one_line",
+    ),
+    Fault(
+        name="builder stays on, and is paid for, when it fails",
+        file="startup/builder.sh",
+        old="    trap finish EXIT\n",
+        new="",
+        test="tests/model/test_run_script.py::test_a_failure_that_cannot_be_told_powers_off_all_the_same",
+    ),
+    Fault(
+        name="builder builds what is published already",
+        file="startup/builder.sh",
+        old='if download "$manifest" /dev/null; then',
+        new="if [[ -d $state/artifact ]]; then",
+        test="tests/model/test_run_script.py::test_a_published_artifact_is_not_built_again",
     ),
     Fault(
         name="first 403 of the storage is taken for a verdict",

@@ -12,7 +12,10 @@ import sys
 import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+
+import psutil
 
 from tests.mutants.faults import FAULTS, Fault
 
@@ -44,7 +47,7 @@ def run_tests(tree: Path, tests: list[str]) -> tuple[int, str]:
     environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
     try:
         done = subprocess.run(
-            [str(python), "-m", "pytest", *PYTEST, *tests],
+            [str(python), "-m", "pytest", *PYTEST, f"--basetemp={tree / 'scratch'}", *tests],
             cwd=tree,
             env=environment,
             check=False,
@@ -54,7 +57,17 @@ def run_tests(tree: Path, tests: list[str]) -> tuple[int, str]:
         )
     except subprocess.TimeoutExpired:
         return TIMED_OUT, f"no end within {LIMIT_S} s"
+    finally:
+        end_leftovers(tree)
     return done.returncode, done.stdout + done.stderr
+
+
+def end_leftovers(tree: Path) -> None:
+    """End what a fault kept from ending: every process that was started with a path in the tree."""
+    for process in psutil.process_iter(["cmdline"]):
+        if any(f"{tree}/" in word for word in process.info["cmdline"] or ()):
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
 
 
 def caught(fault: Fault) -> tuple[bool, str]:

@@ -311,6 +311,20 @@ class TestGroup:
         assert {g.inputs["baseInstanceName"] for g in groups} == {"dev-us-central1", "dev-us-central1-spot"}
 
 
+class TestProtection:
+    def test_prod_keeps_what_others_rely_on_and_nothing_else(self) -> None:
+        graph = run_program(stack_config("prod"), stack="prod")
+        kept = {r.name for r in graph.resources if r.options.get("protect")}
+        assert kept == {"model-inputs", "model-artifacts", "balancer-address"}
+        assert not [b for b in graph.of_type(":Bucket") if b.inputs["forceDestroy"]]
+
+    @pytest.mark.parametrize("stack", ["dev", "small", "local"])
+    def test_other_stacks_leave_nothing(self, stack: str) -> None:
+        graph = run_program(stack_config(stack), stack=stack)
+        assert not [r.name for r in graph.resources if r.options.get("protect")]
+        assert all(b.inputs["forceDestroy"] for b in graph.of_type(":Bucket"))
+
+
 class TestNetwork:
     def test_no_nat_where_none_is_asked_for(self) -> None:
         graph = run_program(stack_config("prod"), stack="prod")

@@ -39,29 +39,44 @@ def test_a_paused_fleet_costs_its_balancer() -> None:
 
 def test_quota_of_the_tutorial_holds_a_rollout_at_full_size() -> None:
     """(4 VMs + 2 of surge) x 4 GPUs, 16 vCPUs, 100 GB."""
-    assert quota_required(of().fleet, catalog()) == {
+    assert quota_required(of(), catalog()) == {
         "global": {"GPUS_ALL_REGIONS": 24},
         "us-central1": {"NVIDIA_T4_GPUS": 24, "CPUS": 96, "SSD_TOTAL_GB": 600},
     }
 
 
 def test_spot_and_regions_have_quotas_of_their_own() -> None:
-    fleet = of(pools=[pool(), pool(spot=True, max=2), pool("europe-west1", "bcd", max=3)], diskType="pd-standard").fleet
-    assert quota_required(fleet, catalog()) == {
+    settings = of(pools=[pool(), pool(spot=True, max=2), pool("europe-west1", "bcd", max=3)], diskType="pd-standard")
+    assert quota_required(settings, catalog()) == {
         "global": {"GPUS_ALL_REGIONS": 24 + 16 + 24},
         "us-central1": {
             "NVIDIA_T4_GPUS": 24,
             "PREEMPTIBLE_NVIDIA_T4_GPUS": 16,
             "CPUS": 96 + 64,
             "DISKS_TOTAL_GB": 600 + 400,
+            "SSD_TOTAL_GB": 100,  # the builder's
         },
         "europe-west1": {"NVIDIA_T4_GPUS": 24, "CPUS": 96, "DISKS_TOTAL_GB": 600},
     }
 
 
-def test_a_rollout_without_surge_needs_no_more_than_the_fleet() -> None:
-    fleet = of(update={"maxSurge": 0, "maxUnavailable": 2}).fleet
-    assert quota_required(fleet, catalog())["global"] == {"GPUS_ALL_REGIONS": 16}
+def test_a_rollout_without_surge_needs_no_more_than_fleet_and_builder() -> None:
+    """The builder VM is off when the rollout begins: 4 x 4 GPUs and its own, 4 x 16 vCPUs and its 8."""
+    settings = of(update={"maxSurge": 0, "maxUnavailable": 2})
+    needed = quota_required(settings, catalog())
+    assert needed["global"] == {"GPUS_ALL_REGIONS": 17}
+    assert (needed["us-central1"]["NVIDIA_T4_GPUS"], needed["us-central1"]["CPUS"]) == (17, 72)
+
+
+def test_a_ready_artifact_needs_no_builder() -> None:
+    ready = {"artifact": "gs://registry/models/0123456789abcdef0123/"}
+    settings = parsed(dev(fleet={"update": {"maxSurge": 0, "maxUnavailable": 2}}, model=ready))[1]
+    assert quota_required(settings, catalog())["global"] == {"GPUS_ALL_REGIONS": 16}
+
+
+def test_a_builder_beside_spot_vms_draws_on_the_regular_quota() -> None:
+    limits = quota_required(of(pools=[pool(spot=True)]), catalog())["us-central1"]
+    assert (limits["NVIDIA_T4_GPUS"], limits["PREEMPTIBLE_NVIDIA_T4_GPUS"]) == (1, 24)
 
 
 def test_a_region_without_prices_is_priced_as_the_reference_and_named() -> None:

@@ -48,13 +48,15 @@ def test_junk_is_taken_as_a_valid_value_or_refused_by_the_name_of_its_key(spoilt
 @many
 @given(valid_configs())
 def test_cost_grows_with_the_fleet_and_quota_covers_it(config: Config) -> None:
-    fleet = parsed(config)[1].fleet
-    cost, quota = monthly_cost(fleet, catalog()), quota_required(fleet, catalog())
+    settings = parsed(config)[1]
+    fleet = settings.fleet
+    cost, quota = monthly_cost(fleet, catalog()), quota_required(settings, catalog())
 
     assert 0 < cost.min_usd <= cost.max_usd
     regional = [limits for place, limits in quota.items() if place != GLOBAL]
     gpus = sum(limits.get(GPU.quota, 0) + limits.get(GPU.spot_quota, 0) for limits in regional)
-    assert gpus == quota[GLOBAL][GPUS_ALL_REGIONS]
+    # The builder may have the regular quota of its region to itself, beside a Spot pool that is rolling out.
+    assert quota[GLOBAL][GPUS_ALL_REGIONS] <= gpus <= quota[GLOBAL][GPUS_ALL_REGIONS] + 1
     assert gpus >= fleet.gpu_count * sum(pool.max_vms for pool in fleet.pools)
     assert set(quota) == {GLOBAL, *fleet.regions}
 

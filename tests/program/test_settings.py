@@ -49,7 +49,7 @@ BAD = {
     "text for an object": (
         {**dev(), "tensorrt-fleet:storage": "hello"},
         "tensorrt-fleet:storage",
-        "an object with the keys artifactBucket, forceDestroy",
+        "an object with the keys artifactBucket, protect, forceDestroy",
         "for example",
     ),
     "fraction for a count": (fleet(gpuCount=1.5), f"{FLEET}.gpuCount", "a whole number", "for example 4"),

@@ -20,6 +20,7 @@ SHIPPED = (
     "serving",
     "startup",
     "client",
+    "images",
     "policy",
 )
 GOOGLES_VARIABLE = "STORAGE_EMULATOR_HOST"
@@ -74,6 +75,18 @@ def test_components_call_no_cloud_and_start_no_process() -> None:
         if path.suffix == ".py" and path.name != "gates.py" and forbidden.search(path.read_text(encoding="utf-8"))
     ]
     assert calling == []
+
+
+def test_arrows_point_one_way() -> None:
+    """The program knows what an artifact is; of the rest only the gates know anything: how to wait for a fleet."""
+    others = re.compile(r"^\s*(?:import|from) (client|serving|model|images|tools|sandbox|docs|tests)\b", re.MULTILINE)
+    found = {
+        (path.name, name)
+        for path in files(PROGRAM)
+        if path.suffix == ".py"
+        for name in others.findall(path.read_text(encoding="utf-8"))
+    }
+    assert found == {("gates.py", "client")}
 
 
 def test_environment_variables_do_not_reach_the_program() -> None:

@@ -142,6 +142,7 @@ CALLS = [
     ("GET", f"{ZONE}/instances/VM/serialPort", "SerialPortOutput"),
     ("POST", f"{ZONE}/instances/VM/stop", "Operation"),
     ("GET", f"projects/{world.PROJECT}/aggregated/instances", "InstanceAggregatedList"),
+    ("GET", f"{GLOBAL}/backendServices", "BackendServiceList"),
     ("GET", f"{GLOBAL}/backendServices/api", "BackendService"),
     ("POST", f"{GLOBAL}/backendServices/api/getHealth", "BackendServiceGroupHealth"),
     ("GET", f"{GLOBAL}/forwardingRules/api", "ForwardingRule"),

@@ -30,6 +30,8 @@ class FakeGoogle:
     """Storage and Monitoring requests to refuse with 403 before the rest is answered."""
     requests: list[tuple[str, dict[str, str], Any]] = field(default_factory=list)
     """Path, headers and body of every Storage and Monitoring request."""
+    uploads: dict[str, Any] = field(default_factory=dict)
+    """JSON of objects that were created, by name."""
     etags: list[str] = field(default_factory=list)
     """What those who waited for a change said they knew."""
     changed: threading.Condition = field(default_factory=threading.Condition)
@@ -89,6 +91,10 @@ def fake_google(host: str = "127.0.0.1", port: int = 0) -> Iterator[FakeGoogle]:
                 self._answer(403, b'{"error": {"message": "no permission yet"}}')
                 return
             if body is not None:
+                query = parse_qs(urlsplit(self.path).query)
+                if "uploadType" in query:
+                    assert query["ifGenerationMatch"] == ["0"], "no object may be written twice"
+                    google.uploads[query["name"][0]] = body
                 self._answer(200, b"{}")
                 return
             _, _, rest = urlsplit(self.path).path.partition("/storage/v1/b/")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Final
 
@@ -36,18 +37,28 @@ def main(arguments: list[str]) -> int:
             words.append(word)
     match words:
         case ["update"]:
-            demand_internet(Scratch.here(), "Err:1 http://archive.ubuntu.com/ubuntu noble InRelease: timed out", _ERROR)
+            _update()
             print("Reading package lists... Done (simulated)")
         case ["clean"]:
             pass
         case ["install", *packages]:
             if not set(arguments) & {"-y", "--yes", "--assume-yes"}:
                 raise Refusal("Do you want to continue? [Y/n] Abort. (standard input is not a terminal: use -y)", 1)
-            demand_internet(Scratch.here(), "E: Failed to fetch http://archive.ubuntu.com/ubuntu: timed out", _ERROR)
+            demand_internet(
+                Scratch.here(), "E: Failed to fetch http://archive.ubuntu.com/ubuntu: connection timed out", _ERROR
+            )
             _install(packages)
         case _:
             raise not_modelled("apt-get", " ".join(words) or "a call without a command", _ERROR)
     return 0
+
+
+def _update() -> None:
+    """What the real one does without a network: it warns, and succeeds with the lists that it has."""
+    try:
+        demand_internet(Scratch.here(), "W: Failed to fetch http://archive.ubuntu.com/ubuntu: connection timed out")
+    except Refusal as warning:
+        print(f"{warning}\nW: Some index files failed to download. They have been ignored.", file=sys.stderr)
 
 
 def _install(packages: list[str]) -> None:

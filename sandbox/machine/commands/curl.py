@@ -13,6 +13,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from sandbox.machine import image
+from sandbox.machine.internet import demand_internet
 from sandbox.machine.refusal import Refusal, not_modelled
 from sandbox.machine.scratch import Scratch
 
@@ -20,6 +21,7 @@ _UNKNOWN_OPTION: Final = 2
 _MALFORMED: Final = 3
 _COULD_NOT_RESOLVE: Final = 6
 _WRITE_ERROR: Final = 23
+_TIMED_OUT: Final = 28
 _REROUTING: Final = frozenset({"-x", "--proxy", "-K", "--config", "--connect-to", "--resolve"})
 """Options with which the real curl could be led out of the sandbox."""
 _TOOLKIT: Final = "https://nvidia.github.io/libnvidia-container"
@@ -53,6 +55,12 @@ def main(arguments: list[str]) -> int:
             f"{outside[0]})",
             _COULD_NOT_RESOLVE,
         )
+    host = urlsplit(url).hostname
+    demand_internet(
+        Scratch.here(),
+        f"curl: (28) Failed to connect to {host} port 443 after 130000 ms: Connection timed out",
+        _TIMED_OUT,
+    )
     return _answer(_ANSWERS[url], [word for word in arguments if word != url])
 
 

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Final
 
+from sandbox.machine.internet import demand_internet
 from sandbox.machine.refusal import Refusal
 from sandbox.machine.scratch import Scratch
 
@@ -74,6 +75,12 @@ def backing(reference: str) -> Backing:
 
 def pull(scratch: Scratch, reference: str) -> Image:
     """Note a registry's image as present. Raises Refusal."""
+    registry = reference.partition("/")[0]
+    demand_internet(
+        scratch,
+        f'Error response from daemon: Get "https://{registry}/v2/": net/http: request canceled while waiting for '
+        "connection (Client.Timeout exceeded while awaiting headers)",
+    )
     backing(reference)
     image = Image(identity(reference), reference)
     save(scratch, reference, image)

@@ -148,7 +148,7 @@ class Router(ComputeKind):
 
 
 class RouterNat(Kind):
-    """Cloud NAT on a router. Instances here reach registries whether or not it is declared."""
+    """Cloud NAT on a router. It decides whether instances reach registries (sandbox.network.egress)."""
 
     pulumi_type = "gcp:compute/routerNat:RouterNat"
     noun = "router_nat"
