@@ -17,7 +17,7 @@ pytestmark = pytest.mark.servers
 STACKS = ("blue", "green")
 REGISTRY = "tiny-registry"
 POOLS = "fleet.pools=[{region: us-central1, zones: [us-central1-a, us-central1-b], min: 1, max: 2}]"
-IAM_DELAY_S = 10.0
+IAM_DELAY_S = 5.0
 
 
 @pytest.fixture

@@ -211,7 +211,7 @@ async def test_a_name_is_taken_once(world: World, token: str) -> None:
 
 
 @pytest.mark.parametrize("disabled", [False, True])
-async def test_an_api_that_one_stack_lets_go_stays_enabled_for_another(world: World, disabled: bool) -> None:  # noqa: FBT001
+async def test_an_api_that_one_stack_lets_go_stays_enabled_for_another(world: World, disabled: bool) -> None:
     identifier, state = await world.create(SERVICE, disableOnDestroy=disabled)
     inputs = world.checked(SERVICE, disableOnDestroy=disabled)
     await world.create(SERVICE, disableOnDestroy=disabled)
