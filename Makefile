@@ -61,8 +61,9 @@ preview: setup ## STACK=: plan against Google Cloud
 up: setup ## STACK=: deploy to Google Cloud
 	@PATH="$$($(PY) -m tools.pulumi_cli --folder):$$PATH" pulumi up --stack $(STACK) $(ARGS)
 
-destroy: setup ## STACK=: remove it from Google Cloud
-	@PATH="$$($(PY) -m tools.pulumi_cli --folder):$$PATH" pulumi destroy --stack $(STACK) $(ARGS)
+destroy: setup ## STACK=: remove it from Google Cloud, but for what is protected; lists what stays
+	@PATH="$$($(PY) -m tools.pulumi_cli --folder):$$PATH"; \
+		pulumi destroy --exclude-protected --stack $(STACK) $(ARGS) && echo "What stays:" && pulumi stack --stack $(STACK)
 
 .PHONY: image bump-image pin-containers doctor
 image: setup ## ROLE=serving|builder STACK=: bake a boot image in Google Cloud, name it in the stack file
@@ -81,7 +82,7 @@ doctor: setup ## STACK=: credentials, APIs and quotas, before a deployment
 .PHONY: test test-fast check mutants docs lock clean
 test: setup ## every test (under 25 minutes on 2 cores)
 	@$(PY) -m pytest -m "not servers and not slow" -n 2 -q
-	@$(PY) -m pytest -m "slow or servers" -q --durations=10
+	@$(PY) -m pytest -m "slow or servers" -n 2 --dist loadfile -q --durations=10
 
 test-fast: setup ## tests without servers and model builds (under a minute)
 	@$(PY) -m pytest -m "not servers and not slow" -n 2 -q
@@ -90,7 +91,7 @@ check: setup ## format, lint, strict types, shell scripts
 	@.venv/bin/ruff format --check .
 	@.venv/bin/ruff check .
 	@.venv/bin/mypy
-	@.venv/bin/shellcheck startup/*.sh examples/*.sh .ci/run
+	@.venv/bin/shellcheck startup/*.sh images/*.sh examples/*.sh .ci/run
 
 mutants: setup ## break the code on purpose; each fault must be caught by the test it names
 	@$(PY) -m tests.mutants.run $(ARGS)

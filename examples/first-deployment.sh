@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# The first deployment to Google Cloud: stack `small` (1 GPU a VM), one photo classified, everything destroyed again.
+# The first deployment to Google Cloud: stack `small` (1 GPU a VM), which builds its model on a builder VM, one photo
+# classified, everything destroyed again.
 #
 #   examples/first-deployment.sh PROJECT PHOTO.jpg
 #
 # NOT YET RUN against Google Cloud: it is checked for syntax, and its commands and flags are checked to exist.
-# Needs: `make setup` done, gcloud with `gcloud auth application-default login`, a project with billing and quota for
-# the GPUs. Pulumi's state and the configuration stay in .cache/first-deployment, so a run that was cut off can be ended
+# Needs: `make setup` done, `gcloud auth application-default login`, a project with billing and quota for two T4s, the
+# VM's and the builder's. Pulumi's state and the configuration stay in .cache/first-deployment, so a run that was cut off can be ended
 # by hand with the command that is printed.
 set -euo pipefail
 
@@ -26,8 +27,6 @@ prepare() {
     project=$1 photo=$(realpath "$2")
     [[ -f $photo ]] || fail "$2 is not a file"
     [[ -x $python ]] || fail "$python is missing: run \`make setup\` first"
-    command -v gcloud >/dev/null || fail "gcloud is not on PATH: install the Google Cloud CLI"
-    bucket=$project-first-deployment
     config=$work/Pulumi.$stack.yaml
     mkdir -p "$work/state"
     cp "$repository/Pulumi.$stack.yaml" "$config"
@@ -39,18 +38,10 @@ prepare() {
 
 with_config() { pulumi "$@" --stack "$stack" --config-file "$config"; }
 
-build_and_publish() {
-    say "Convert the built-in model to INT8 and publish it to gs://$bucket"
-    "$python" -m model build --out "$work/artifact" --runtime onnxruntime-cpu
-    gcloud storage buckets describe "gs://$bucket" --project "$project" >/dev/null 2>&1 ||
-        gcloud storage buckets create "gs://$bucket" --project "$project" --uniform-bucket-level-access
-    artifact=$("$python" -m model publish "$work/artifact" "gs://$bucket")
-}
-
 configure() {
     pulumi stack select --create "$stack" --config-file "$config"
     with_config config set gcp:project "$project"
-    with_config config set --path tensorrt-fleet:model.artifact "$artifact"
+    # No TensorRT plans are built yet: the INT8 graph runs on the VM's vCPUs.
     with_config config set --path tensorrt-fleet:model.runtime onnxruntime-cpu
     with_config config set --path tensorrt-fleet:storage.forceDestroy true
 }
@@ -72,15 +63,15 @@ clean_up() {
             "$PULUMI_BACKEND_URL" "$(command -v pulumi)" "$stack" "$config" >&2
         exit 1
     fi
-    gcloud storage rm --recursive "gs://$bucket" --project "$project"
     exit "$status"
 }
 
 deploy_and_ask() {
-    say "Deploy"
-    timeout 30m pulumi up --yes --stack "$stack" --config-file "$config"
+    say "Deploy: the builder VM makes the model, then the fleet starts"
+    # The builder may take 90 minutes and the VM 45 before `up` gives up by itself; what hangs beyond that is ended here.
+    timeout 150m pulumi up --yes --stack "$stack" --config-file "$config"
     "$python" -m client doctor --stack "$stack" || true
-    "$python" -m client wait --stack "$stack" --timeout 2400
+    "$python" -m client wait --stack "$stack" --timeout 300
     say "Wait until the load balancer's address answers (minutes, the first time)"
     curl --fail --silent --show-error --retry 60 --retry-delay 10 --retry-all-errors --output /dev/null \
         "$(pulumi stack output healthUrl --stack "$stack")"
@@ -91,7 +82,6 @@ deploy_and_ask() {
 
 main() {
     prepare "$@"
-    build_and_publish
     configure
     confirm
     trap clean_up EXIT

@@ -56,7 +56,7 @@ def bump(path: Path, compute: Compute, stack: str) -> Iterator[str]:
 
 def newest(image: ImageName, compute: Compute) -> Renewal:
     """The newest image of the family of a stock image (or of a family). Raises ClientError."""
-    family = image if image.is_family else family_of(image, compute.image(image))
+    family = family_of(image, compute.image(image))
     found = compute.image(family)
     if found is None:
         raise ClientError(

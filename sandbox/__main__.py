@@ -61,7 +61,7 @@ def _parser() -> argparse.ArgumentParser:
             action="append",
             default=[],
             metavar="PATH=VALUE",
-            help="set a value in the sandbox's copy of the stack's file, for this and later runs",
+            help="set a value in the sandbox's copy of the stack's file, for this and later runs; PATH= takes it back",
         )
     commands.add_parser("start", help="start the sandbox")
     commands.add_parser("down", help="end it: destroy its stacks, end every process, remove its state")

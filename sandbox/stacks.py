@@ -46,7 +46,7 @@ def write_copy(
 
     `file` is the program's file to copy instead of `Pulumi.<stack>.yaml`; later runs on the stack copy it as well.
     An override is `path=value`: `model.artifact=gs://...` sets a key of the object `<project>:model`, `gcp:region=...`
-    a key of another namespace. Values are YAML. Raises SandboxError.
+    a key of another namespace. Values are YAML; `path=` takes an override back. Raises SandboxError.
     """
     project = project_name(program)
     source = _source(folder, program, stack, file)
@@ -56,6 +56,7 @@ def write_copy(
     remembered = folder.config / f"{stack}.overrides.json"
     settings = json.loads(remembered.read_text()) if remembered.exists() else {}
     settings |= dict(_override(text) for text in overrides)
+    settings = {path: value for path, value in settings.items() if value is not None}
     remembered.write_text(json.dumps(settings))
     for path, value in settings.items():
         _apply(config, project, path, value)
@@ -94,6 +95,8 @@ def _override(text: str) -> tuple[str, Any]:
     path, equals, value = text.partition("=")
     if not equals or not path:
         raise SandboxError(f"--config {text}: give PATH=VALUE, such as model.artifact=gs://bucket/models/key/")
+    if "[" in path:
+        raise SandboxError(f"--config {text}: a path names keys, not places in a list; give the whole list as YAML")
     return path, yaml.safe_load(value)
 
 

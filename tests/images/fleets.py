@@ -51,6 +51,8 @@ class FakeCompute(Compute):
 
     def serial_port(self, zone: str, name: str, start: int) -> tuple[str, int]:
         del zone, name
+        if self.status == "gone" and not self.console:
+            raise NotFoundError("gone", "")
         text = self.console.pop(0) if self.console else ""
         return text, start + len(text)
 

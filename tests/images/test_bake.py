@@ -147,6 +147,7 @@ def test_what_stays_is_named_with_the_command_that_deletes_it(failure: BaseExcep
         (OLD, DEFAULT_FAMILY, NEW),
         (BAKED, "", OLD),
         (BAKED, NEW, NEW),
+        (OLD, BAKED, BAKED),
         ("projects/my-project/global/images/tensorrt-fleet-serving-not-baked-yet", "", NEW),
     ],
 )

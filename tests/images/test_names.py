@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import datetime as dt
 import re
+import time
+from collections.abc import Iterator
 
 import pytest
 
@@ -42,6 +44,17 @@ def test_families_are_told_apart_from_images() -> None:
     assert ImageName("p", "debian-12").family_by_name is None
 
 
+@pytest.fixture(params=["UTC", "Asia/Kolkata"])
+def place(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Somewhere with a clock of its own."""
+    monkeypatch.setenv("TZ", request.param)
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("place")
 def test_a_baked_name_is_an_exact_image_that_settings_take() -> None:
     digest = recipe_digest(base=BASE, container="c", install=b"i", lock=b"l")
     name = baked_name("serving", AT, digest)

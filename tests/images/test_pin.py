@@ -133,6 +133,15 @@ def test_a_damaged_configuration_is_refused(nvidia: FakeRegistry) -> None:
         look_up(Reference.parse(nvidia.container))
 
 
+def test_a_manifest_that_is_not_what_the_index_names_is_refused(nvidia: FakeRegistry) -> None:
+    index = nvidia.publish(ENVIRONMENT)
+    nvidia.manifests = {
+        name: text if name in {"25.08-py3", index} else b"{}" for name, text in nvidia.manifests.items()
+    }
+    with pytest.raises(ClientError, match=r"manifest sha256:\w+ from .* is damaged"):
+        look_up(Reference.parse(nvidia.container))
+
+
 def test_a_registry_that_is_away_is_told() -> None:
     with registry.running() as gone:
         container = gone.container

@@ -127,6 +127,7 @@ class TestMessages:
         reporter.succeeded()
         told = statuses(uri)
         assert [status.stage for status in told][:2] == ["export", "evaluate"]
+        assert told[1].percent == percent_of("evaluate", 1 / 20), "at once, not five seconds later"
         assert 5 <= len(told) <= 8
         assert (told[-1].state, told[-1].percent, told[-1].seconds_left) == ("succeeded", 100, 0)
         assert [status.percent for status in told] == sorted(status.percent for status in told)

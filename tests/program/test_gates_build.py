@@ -140,6 +140,13 @@ def test_what_an_earlier_run_died_of_is_no_news() -> None:
     assert not [line for line in site.said if "no disk" in line]
 
 
+def test_a_builder_that_dies_at_once_is_not_blamed_for_what_an_earlier_run_died_of() -> None:
+    site = Script({0: failed("no disk")}, {0: failed("no disk", vm="RUNNING"), 9: failed("no disk")})
+    error = site.error()
+    assert "has stopped before it was done" in error
+    assert "no disk" not in error
+
+
 def test_a_failure_is_told_in_the_builds_own_words_with_log_console_and_remedy() -> None:
     site = Script({0: running("evaluate", 40), 9: failed("the int8 graph is too far from the original: agreement 0.7")})
     site.said_on_console = "".join(f"line {number}\n\n" for number in range(50))

@@ -55,6 +55,12 @@ def test_overrides_reach_into_objects_and_stay_for_later_runs(tmp_path: Path, pr
     assert again["demo:fleet"] == {"max": 5}
 
 
+def test_an_override_without_a_value_takes_it_back(tmp_path: Path, program: Path) -> None:
+    copied(tmp_path, program, "model.runtime=onnxruntime-cpu")
+    copied(tmp_path, program, "model.runtime=")
+    assert copied(tmp_path, program)["demo:model"] == {"runtime": "tensorrt"}
+
+
 def test_an_edit_of_the_file_reaches_the_next_copy(tmp_path: Path, program: Path) -> None:
     copied(tmp_path, program, "model.artifact=x")
     (program / "Pulumi.dev.yaml").write_text(FILE.replace("tensorrt", "onnxruntime-cpu"))
@@ -81,6 +87,7 @@ def test_the_salt_of_the_real_stack_is_not_copied(tmp_path: Path, program: Path)
         ("model.artifact", "give PATH=VALUE"),
         ("model.runtime.deep=1", "not an object"),
         ("gcp:region.x=1", "not an object"),
+        ("fleet.pools[0].min=1", "not places in a list"),
     ],
 )
 def test_overrides_that_make_no_sense_are_refused(tmp_path: Path, program: Path, override: str, words: str) -> None:
