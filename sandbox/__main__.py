@@ -103,7 +103,7 @@ async def _dispatch(options: argparse.Namespace, rest: Sequence[str]) -> int:
 
 async def _down(folder: StateFolder, program: Path) -> int:
     """Destroy what is deployed if there is a daemon to do it; in any case leave nothing of the sandbox."""
-    began = time.monotonic()
+    began, there_was_one = time.monotonic(), folder.root.exists()
     if folder.running() is not None:
         try:
             async with engine(folder, program, fleet=False) as runner:
@@ -111,7 +111,8 @@ async def _down(folder: StateFolder, program: Path) -> int:
         except SandboxError as error:
             say(f"sandbox: {error}")
     await end_everything(folder, say)
-    say(f"sandbox: nothing is left of it ({time.monotonic() - began:.0f} s)")
+    if there_was_one:
+        say(f"sandbox: nothing is left of it ({time.monotonic() - began:.0f} s)")
     return 0
 
 

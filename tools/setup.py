@@ -123,7 +123,8 @@ def main() -> int:
         for folder, lock in ENVIRONMENTS.items():
             make_environment(folder, lock)
         serving = REPOSITORY / ".venv-serving"
-        subprocess.run([str(serving / "bin" / "python"), "tools/triton_wheel.py", str(serving)], check=True)
+        wheel = [str(serving / "bin" / "python"), "tools/triton_wheel.py", str(serving)]
+        subprocess.run(wheel, check=True, stdout=subprocess.DEVNULL)
     except MissingError as error:
         print(f"This machine cannot run it yet:\n{error}", file=sys.stderr)
         return 1

@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any, Final
 
 from aiohttp import web
@@ -16,7 +16,7 @@ from sandbox.compute.images import Images
 from sandbox.compute.instances import from_template, placement_fault
 from sandbox.compute.names import relative, short
 from sandbox.compute.records import instance, instances
-from sandbox.compute.rollout import Fault, Member
+from sandbox.compute.rollout import Member
 from sandbox.machine.instance import Instance
 from sandbox.network.addresses import Addresses
 from sandbox.rest import Access, ApiError, json_body, only_parameters
@@ -104,8 +104,10 @@ class Changes:
         member = Member(name=name, zone=zone, template="", created=time.time())
         vm = from_template(template, member, group="", now=time.time())
         fault = placement_fault(vm, instances(self._store), self._settings)
+        if fault is not None and fault.code == "QUOTA_EXCEEDED":
+            raise ApiError(403, fault.message)
         if fault is not None:
-            raise refused_placement(fault)
+            return self._begin(request, email, "insert", self._asked(vm) | {"fault": asdict(fault)})
         vm = replace(vm, address=self._addresses.for_instance(vm.key))
         self._store.put(INSTANCE, vm.key, vm.as_json())
         self._store.event(vm.name, f"inserted by {email}")
@@ -259,11 +261,6 @@ class Changes:
 
     def _path(self, zone: str, name: str) -> str:
         return f"projects/{self._project}/zones/{zone}/instances/{name}"
-
-
-def refused_placement(fault: Fault) -> ApiError:
-    """The answer where there is no quota or no capacity; Google's operation would end with the same code and words."""
-    return ApiError(403 if fault.code == "QUOTA_EXCEEDED" else 503, fault.message)
 
 
 def _only(body: Mapping[str, Any], known: frozenset[str], where: str) -> None:

@@ -17,7 +17,7 @@ _OPERATION: Final = "operation"
 
 def begin(store: Store, request: web.Request, email: str, verb: str, asked: Json) -> Json:
     """Note an operation; `asked` has `target` (a resource's id), and for an instance `zone`, `instance`, `numeric_id`
-    and `desired`.
+    and `desired`; `fault` where it fails at once.
     """
     number = str(secrets.randbelow(10**18) + 10**18)
     record: Json = {
@@ -48,8 +48,8 @@ def find(store: Store, name: str, zone: str | None) -> Json | None:
 
 
 def is_done(store: Store, record: Json) -> bool:
-    """Whether an instance is where it was wanted, or is wanted elsewhere by now; images are made at once."""
-    if not record.get("zone"):
+    """Whether it failed, or an instance is where it was wanted or is wanted elsewhere; images are made at once."""
+    if not record.get("zone") or record.get("fault"):
         return True
     vm = instance(store, f"{record['zone']}/{record['instance']}")
     if vm is None or vm.numeric_id != record["numeric_id"]:

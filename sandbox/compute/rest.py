@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Final, Literal
 
 from aiohttp import web
 
 from sandbox.balancer.chain import address_of
 from sandbox.compute import operations, wire
-from sandbox.compute.changes import Changes, refused_placement
+from sandbox.compute.changes import Changes
 from sandbox.compute.checks import autohealing_check, serving_check, serving_port
 from sandbox.compute.declared import (
     AUTOSCALER,
@@ -225,10 +225,6 @@ class ComputeApi:
         vm = self._vm(request)
         if vm.desired == "DELETED":
             raise ApiError(400, f"The resource '{self._path(vm)}' is not ready: it is being deleted")
-        if verb == "start" and vm.status == "TERMINATED":
-            fault = placement_fault(vm, instances(self._store), self._settings)
-            if fault is not None:
-                raise refused_placement(fault)
         asked: Json = {
             "target": self._path(vm),
             "zone": vm.zone,
@@ -236,8 +232,15 @@ class ComputeApi:
             "numeric_id": vm.numeric_id,
             "desired": desired,
         }
-        self._store.put(INSTANCE, vm.key, replace(vm, desired=desired).as_json())
-        self._store.event(vm.name, f"{verb} asked for by {email}")
+        fault = None
+        if verb == "start" and vm.status == "TERMINATED":
+            fault = placement_fault(vm, instances(self._store), self._settings)
+        if fault is None:
+            self._store.put(INSTANCE, vm.key, replace(vm, desired=desired).as_json())
+            self._store.event(vm.name, f"{verb} asked for by {email}")
+        else:
+            asked["fault"] = asdict(fault)
+            self._store.event(vm.name, f"{verb} asked for by {email}: {fault.code}: {fault.message}")
         return self._operation(operations.begin(self._store, request, email, verb, asked))
 
     async def _get_operation(self, request: web.Request) -> web.Response:

@@ -270,6 +270,12 @@ def operation(record: Json, *, done: bool, project: str) -> Json:
     zone = f"projects/{project}/zones/{record['zone']}" if record.get("zone") else ""
     inserted = timestamp(record["inserted"])
     place: Json = {"zone": self_link(zone)} if zone else {}
+    if fault := record.get("fault"):
+        place |= {
+            "error": {"errors": [fault]},
+            "httpErrorStatusCode": 503,
+            "httpErrorMessage": "SERVICE UNAVAILABLE",
+        }
     return place | {
         "kind": "compute#operation",
         "id": record["id"],

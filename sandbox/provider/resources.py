@@ -94,6 +94,8 @@ class Resources:
         """
         kind, resource_type = _known(token)
         record = self._record(token, identifier)
+        if record is None and (stayed := kind.outlived(identifier, without_marks(inputs), self._cloud)) is not None:
+            return stayed, _projected(resource_type.properties, inputs or stayed, stayed)
         if record is None or not kind.exists(identifier, record["state"], self._cloud):
             return None
         state = kind.live(identifier, record["state"], self._cloud)

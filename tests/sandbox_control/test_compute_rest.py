@@ -299,8 +299,12 @@ async def test_a_stopped_vm_does_not_start_where_no_gpu_is_left(api: Api) -> Non
     world.set_status(api.store, key, status="TERMINATED", desired="TERMINATED")
     path = f"{ZONE}/instances/{key.rpartition('/')[2]}/start"
     api.stockouts["nvidia-tesla-t4"] = frozenset({world.ZONES[0]})
-    status, body = await api.call("POST", path)
-    assert status == 503
-    assert "does not have enough resources available" in body["error"]["message"]
+    operation = await api.ok("POST", path)
+    assert list(differences(operation, {"$ref": "Operation"}, "Operation")) == []
+    again = await api.ok("GET", f"{ZONE}/operations/{operation['name']}")
+    for told in (operation, again):
+        assert told["status"] == "DONE"
+        [fault] = told["error"]["errors"]
+        assert fault["code"] == "ZONE_RESOURCE_POOL_EXHAUSTED"
     del api.stockouts["nvidia-tesla-t4"]
-    await api.ok("POST", path)
+    assert "error" not in await api.ok("POST", path)

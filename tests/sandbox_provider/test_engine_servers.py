@@ -226,3 +226,9 @@ def test_one_daemon_a_state_folder(toy: Toy) -> None:
 def test_commands_without_a_sandbox_say_how_to_start_one(toy: Toy) -> None:
     assert "python -m sandbox start" in toy.run("run", "--", "true", code=1).stderr
     assert "no sandbox in" in toy.run("status").stdout
+
+
+def test_the_end_of_what_never_was_says_nothing_and_makes_nothing(toy: Toy) -> None:
+    done = toy.run("down")
+    assert (done.stdout, done.stderr) == ("", "")
+    assert not toy.state.exists()

@@ -148,7 +148,8 @@ async def test_every_type_is_deleted_in_the_reverse_order_and_nothing_stays(worl
     host = asyncio.create_task(boot(world))
     for token, (identifier, _) in reversed(made.items()):
         await world.resources.delete(token, identifier)
-        assert world.resources.read(token, identifier, {}) is None
+        # An enabled API is the project's: it outlives whoever enabled it.
+        assert (world.resources.read(token, identifier, {}) is None) == (token != SERVICE)
         await world.resources.delete(token, identifier)
     host.cancel()
     assert list(world.store.items(RESOURCE)) == []
@@ -207,6 +208,22 @@ async def test_a_name_is_taken_once(world: World, token: str) -> None:
         with pytest.raises(CloudError) as refusal:
             await world.create(token)
         assert refusal.value.code == 409
+
+
+@pytest.mark.parametrize("disabled", [False, True])
+async def test_an_api_that_one_stack_lets_go_stays_enabled_for_another(world: World, disabled: bool) -> None:
+    identifier, state = await world.create(SERVICE, disableOnDestroy=disabled)
+    inputs = world.checked(SERVICE, disableOnDestroy=disabled)
+    await world.create(SERVICE, disableOnDestroy=disabled)
+    await world.resources.delete(SERVICE, identifier)
+    assert world.store.get(RESOURCE, identifier) is None
+    found = world.resources.read(SERVICE, identifier, inputs)
+    if disabled:
+        assert found is None
+    else:
+        assert found is not None
+        assert found[1] == inputs
+        assert found[0].items() >= {"service": state["service"], "project": PROJECT}.items()
 
 
 @pytest.mark.parametrize(

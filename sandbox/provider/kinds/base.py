@@ -108,6 +108,10 @@ class Kind:
         """State together with what has come of the resource since."""
         return state
 
+    def outlived(self, identifier: str, inputs: Json, cloud: Cloud) -> Json | None:
+        """State of what stayed when its record went, so that whoever else declares it still finds it; else None."""
+        return None
+
     def exists(self, identifier: str, state: Json, cloud: Cloud) -> bool:
         """Whether what stands behind the record is still there."""
         return True

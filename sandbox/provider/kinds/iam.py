@@ -21,6 +21,8 @@ _MEMBER: Final = re.compile(
     r"allUsers|allAuthenticatedUsers|(?:user|group|domain|serviceAccount|principal|principalSet):.+"
 )
 _SERVICE_ACCOUNT: Final = "serviceAccount:"
+_ENABLED: Final = "enabled"
+"""Kind of the records of APIs that stay enabled: `<project>/<service>`."""
 
 
 class Account(Kind):
@@ -132,6 +134,20 @@ class Service(Kind):
     def outputs(self, plan: Plan, cloud: Cloud) -> Json:
         """The project."""
         return {"project": plan.identifier.split("/")[0]}
+
+    async def delete(self, identifier: str, state: Json, cloud: Cloud) -> None:
+        """The API stays enabled, unless `disableOnDestroy`: others in the project may use it."""
+        if state.get("disableOnDestroy"):
+            cloud.store.delete(_ENABLED, identifier)
+        else:
+            cloud.store.put(_ENABLED, identifier, {})
+
+    def outlived(self, identifier: str, inputs: Json, cloud: Cloud) -> Json | None:
+        """An API that one stack enabled and let go is enabled for all."""
+        if cloud.store.get(_ENABLED, identifier) is None:
+            return None
+        project, service = identifier.split("/")
+        return inputs | {"project": project, "service": service}
 
 
 KINDS: tuple[Kind, ...] = (Account(), ProjectMember(), Service())
