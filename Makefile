@@ -79,7 +79,7 @@ doctor: setup ## STACK=: credentials, APIs and quotas, before a deployment
 	@PATH="$$($(PY) -m tools.pulumi_cli --folder):$$PATH" $(PY) -m client doctor --stack $(STACK) $(ARGS)
 
 # --- Work on the product -------------------------------------------------------------------------------------------------
-.PHONY: test test-fast check mutants docs lock clean
+.PHONY: test test-fast check mutants crash-test docs lock clean
 test: setup ## every test (under 25 minutes on 2 cores)
 	@$(PY) -m pytest -m "not servers and not slow" -n 2 -q
 	@$(PY) -m pytest -m "slow or servers" -n 2 --dist loadfile -q --durations=10
@@ -95,6 +95,9 @@ check: setup ## format, lint, strict types, shell scripts
 
 mutants: setup ## break the code on purpose; each fault must be caught by the test it names
 	@$(PY) -m tests.mutants.run $(ARGS)
+
+crash-test: setup ## kill the daemon at 50 random points of an `up`; every next `up` must converge
+	@$(PY) -m pytest tests/crash --points 50 -q
 
 docs: setup ## write the docs' tables of settings and cost again
 	@$(PY) -m docs.generate

@@ -77,10 +77,3 @@ def test_the_same_inputs_are_never_built_twice(stacks: Sandbox) -> None:
     for stack in STACKS:
         up(stacks, stack)
     assert build_runs(stacks) == before
-
-
-def test_stacks_of_one_sandbox_do_not_touch_each_other(stacks: Sandbox) -> None:
-    stacks.run("destroy", "green")
-    stacks.run("preview", "blue", "--", "--expect-no-changes")
-    wait = stacks.operator("-m", "client", "wait", "--stack", "blue", "--timeout", "30")
-    assert wait.returncode == 0

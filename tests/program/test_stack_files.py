@@ -86,7 +86,7 @@ def neutral(value: Any, stack: str, project: str) -> Any:
         rf"(?<![/a-z]){stack}\b|(?<=tensorrt-fleet/){stack}\b|(?<=tensorrt_fleet/){stack}\b", "<stack>", value
     )
     value = re.sub(r"uniqueId=[0-9]+", "uniqueId=<template>", value)
-    value = re.sub(r"(?<=models/)[0-9a-f]{20}", f"<key of {stack}>", value)
+    value = re.sub(r"(?:(?<=models/)|(?<=-builder-))[0-9a-f]{20}", f"<key of {stack}>", value)
     return json.loads(json.dumps(value))
 
 
