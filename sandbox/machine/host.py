@@ -208,12 +208,14 @@ class MachineHost:
         record.save(self._store)
         self._update(key, status="STOPPING")
         self._store.event(key, f"Stopping: {notice_s:g} s until power-off.")
-        if record.process is not None:
-            record.process.signal(SOFT_OFF)
 
     async def _finish_stopping(self, instance: Instance) -> None:
         record = MachineRecord.load(self._store, instance.key)
         if record.process is not None:
+            # A killed predecessor may have died before it gave the signal, and its metadata server with it, which the
+            # shutdown script needs.
+            await self._metadata.open(instance)
+            record.process.signal(SOFT_OFF)
             try:
                 await asyncio.wait_for(record.process.ended(), max(0.0, record.stop_by - time.time()))
             except TimeoutError:

@@ -16,6 +16,7 @@ from sandbox.iam.policy import Policy
 from sandbox.iam.tokens import Tokens
 from sandbox.machine.host import MachineHost
 from sandbox.machine.processes import ProcessId
+from sandbox.machine.record import MachineRecord
 from sandbox.storage.service import StorageService
 from sandbox.store import INSTANCE
 from tests.sandbox_machine.machines import TRITON, World, until
@@ -306,6 +307,28 @@ async def test_running_vms_of_a_killed_daemon_are_taken_over(world: World) -> No
         await world.ends(key)
         position(world, key, "got TERM")
         assert not init.alive
+    finally:
+        await host.stop()
+
+
+async def test_a_vm_that_a_killed_daemon_was_stopping_shuts_down_in_order(world: World) -> None:
+    async with predecessor(world) as daemon:
+        metadata = {"shutdown-script": "#!/bin/bash\necho goodbye"}
+        key = world.insert(f"#!/bin/bash\n{UNIT} {SERVE}", metadata=metadata, stop_notice_s=50.0)
+        await world.logs(key, ": serving")
+        daemon.kill()
+        await daemon.wait()
+    record = MachineRecord.load(world.store, key)
+    record.stop_by = time.time() + 50.0
+    record.save(world.store)
+    found = world.store.get(INSTANCE, key)
+    assert found is not None
+    world.store.put(INSTANCE, key, {**found, "status": "STOPPING", "desired": "TERMINATED"})
+    host = MachineHost(world.settings, world.store, Tokens(world.store))
+    await host.start()
+    try:
+        await until(lambda: world.status(key) == "TERMINATED", "it has shut down", 30.0)
+        assert "goodbye" in world.serial(key)
     finally:
         await host.stop()
 
