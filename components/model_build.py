@@ -67,20 +67,23 @@ class ModelBuild(pulumi.ComponentResource):
             self.artifact_bucket = pulumi.Output.from_input(shared)
         else:
             self.artifact_bucket = self._bucket("artifacts")
+        # Named by their bucket where it can change: as one resource whose bucket changes, a way back after a failed
+        # `up` would end with the deletion that the failed one had still to do, of the very binding just made.
+        artifacts = f"artifacts-{shared}" if shared else "artifacts"
         builder_bindings = [
             self._grant("inputs-builder-reads", inputs, OBJECT_VIEWER, args.builder_member),
-            self._grant("artifacts-builder-creates", self.artifact_bucket, OBJECT_CREATOR, args.builder_member),
-            self._grant("artifacts-builder-reads", self.artifact_bucket, OBJECT_VIEWER, args.builder_member),
+            self._grant(f"{artifacts}-builder-creates", self.artifact_bucket, OBJECT_CREATOR, args.builder_member),
+            self._grant(f"{artifacts}-builder-reads", self.artifact_bucket, OBJECT_VIEWER, args.builder_member),
         ]
         self.bindings = [
             self._grant("inputs-serving-reads", inputs, OBJECT_VIEWER, args.serving_member),
-            self._grant("artifacts-serving-reads", self.artifact_bucket, OBJECT_VIEWER, args.serving_member),
+            self._grant(f"{artifacts}-serving-reads", self.artifact_bucket, OBJECT_VIEWER, args.serving_member),
         ]
         if ready:
             self.model_key, self.model_uri = ready.key, pulumi.Output.from_input(str(ready))
             if ready.bucket not in {shared, args.names.bucket("artifacts")}:
                 self.bindings.append(
-                    self._grant("ready-serving-reads", ready.bucket, OBJECT_VIEWER, args.serving_member)
+                    self._grant(f"ready-{ready.bucket}-serving-reads", ready.bucket, OBJECT_VIEWER, args.serving_member)
                 )
         else:
             self.model_key = args.key

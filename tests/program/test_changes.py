@@ -170,11 +170,11 @@ def test_promotion_makes_no_other_model_and_lets_serving_read_it() -> None:
     assert moved(built, promoted) == {
         "model-builder-code",
         "model-builder-vm",
-        "model-ready-serving-reads",
+        "model-ready-registry-serving-reads",
         "serving-us-central1-vm-template",
         "serving-us-central1-group",
     }
-    grant = promoted.one(":BucketIAMMember", "model-ready-serving-reads").inputs
+    grant = promoted.one(":BucketIAMMember", "model-ready-registry-serving-reads").inputs
     assert grant["bucket"] == "registry"
     assert grant["role"] == "roles/storage.objectViewer"
     assert grant["member"] == f"serviceAccount:{promoted.outputs['servingServiceAccount']}"
@@ -184,7 +184,22 @@ def test_an_artifact_of_the_stacks_own_bucket_needs_no_second_grant() -> None:
     uri = run_program(dev()).outputs["modelUri"]
     graph = run_program(dev(model={"artifact": uri}))
 
-    assert not [r for r in graph.resources if r.name == "model-ready-serving-reads"]
+    assert not [r for r in graph.resources if "ready" in r.name]
+
+
+@pytest.mark.parametrize("setting", ["artifact", "bucket"])
+def test_bindings_on_another_bucket_are_other_resources(setting: str) -> None:
+    """Back and forth after a failed `up` must not delete the binding that was just made again."""
+
+    def bindings(bucket: str) -> dict[str, str]:
+        uri = f"gs://{bucket}/models/0123456789abcdef0123/"
+        config = dev(model={"artifact": uri}) if setting == "artifact" else dev(storage={"artifactBucket": bucket})
+        grants = run_program(config).of_type(":BucketIAMMember")
+        return {grant.name: grant.inputs["bucket"] for grant in grants if grant.inputs["bucket"] == bucket}
+
+    one, other = bindings("one-registry"), bindings("other-registry")
+    assert one
+    assert not one.keys() & other.keys()
 
 
 def test_a_shared_bucket_replaces_the_stacks_own() -> None:
@@ -192,7 +207,7 @@ def test_a_shared_bucket_replaces_the_stacks_own() -> None:
 
     assert [r.name for r in graph.of_type(":Bucket")] == ["model-inputs"]
     assert graph.outputs["modelUri"].startswith("gs://team-models/models/")
-    reads = graph.one(":BucketIAMMember", "model-artifacts-serving-reads").inputs
+    reads = graph.one(":BucketIAMMember", "model-artifacts-team-models-serving-reads").inputs
     assert (reads["bucket"], reads["role"]) == ("team-models", "roles/storage.objectViewer")
 
 
