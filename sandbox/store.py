@@ -20,8 +20,6 @@ RESOURCE = "resource"
 """Declared by the engine: id -> {"type", "urn", "inputs", "state", "created"}."""
 INSTANCE = "instance"
 """VMs: `<zone>/<name>` -> fields of sandbox.machine.instance.Instance."""
-OBJECT_POLICY = "policy"
-"""IAM policies: full resource name -> {"bindings": [{"role", "members"}]}."""
 
 
 class Store:
