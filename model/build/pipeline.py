@@ -29,7 +29,6 @@ if TYPE_CHECKING:
     import onnx
 
     from model.evaluate.images import EvaluationSet
-    from model.export.frozen import FrozenSignature
     from model.source.models import SourceModel
 
 LOG: Final = "log.txt"
@@ -113,21 +112,19 @@ def _make(request: BuildRequest, work: Path, journal: Journal) -> _Made:
     """Every graph of the artifact, checked and measured."""
     # These import TensorFlow or ONNX Runtime, which take seconds: whoever asks for a key or for help needs neither.
     from model.evaluate.images import evaluation_set  # noqa: PLC0415
-    from model.export.frozen import freeze  # noqa: PLC0415
     from model.export.onnx_export import export_onnx  # noqa: PLC0415
     from model.source.models import prepare_source  # noqa: PLC0415
     from model.source.photos import evaluation_photos  # noqa: PLC0415
 
     saved_model = work / "saved_model"
     with journal.stage("source"):
-        source = prepare_source(request.source, saved_model)
+        source = prepare_source(request, saved_model)
     with journal.stage("export"):
-        signature = freeze(saved_model, source.signature)
-        fp32 = export_onnx(signature, source.outputs)
-        images = evaluation_set(evaluation_photos(), source.preprocessing)
-        _check_export(signature, fp32, images, source, journal)
+        fp32 = export_onnx(source.frozen, source.graph_outputs)
+        images = evaluation_set(evaluation_photos(), _preprocessing(source))
+        _check_export(fp32, images, source, journal)
     with journal.stage("calibrate"):
-        graphs = _quantise(fp32, source.preprocessing, request, journal)
+        graphs = _quantise(fp32, _preprocessing(source), request, journal)
     with journal.stage("evaluate"):
         accuracy, photos = _evaluate(graphs, images, source, journal)
     if source.weights == "random":
@@ -135,24 +132,28 @@ def _make(request: BuildRequest, work: Path, journal: Journal) -> _Made:
         accuracy = tuple(row.model_copy(update={"gates": ()}) for row in accuracy)
     _check_accuracy(accuracy)
     with journal.stage("speed"):
-        speed = _measure(signature, graphs, images, source) if source.weights == "trained" else ()
+        speed = _measure(graphs, images, source) if source.weights == "trained" else ()
     for row in speed:
         journal.line(f"  {row.precision:<9} {row.runtime:<12} batch {row.batch}: {row.images_per_s:7.1f} images/s")
-    shutil.rmtree(saved_model)
+    shutil.rmtree(saved_model, ignore_errors=True)
     return _Made(source, graphs, accuracy, speed, photos)
 
 
-def _check_export(
-    signature: FrozenSignature, fp32: onnx.ModelProto, images: EvaluationSet, source: SourceModel, journal: Journal
-) -> None:
+def _preprocessing(source: SourceModel) -> Preprocessing:
+    if source.preprocessing is None:
+        raise BuildError("the model takes no images, and this version calibrates on photos only")
+    return source.preprocessing
+
+
+def _check_export(fp32: onnx.ModelProto, images: EvaluationSet, source: SourceModel, journal: Journal) -> None:
     from model.evaluate.gates import export_gates  # noqa: PLC0415 - see _make
     from model.evaluate.images import batches, normalise  # noqa: PLC0415 - see _make
     from model.graph import logit_tensors, session  # noqa: PLC0415 - see _make
 
-    tensors = normalise(images.pixels[images.plain], source.preprocessing)
+    tensors = normalise(images.pixels[images.plain], _preprocessing(source))
     exported, name = session(fp32, logit_tensors(fp32)), fp32.graph.input[0].name
-    for output, logits in zip(source.outputs, logit_tensors(fp32), strict=True):
-        original = signature.runner(output, before_softmax=True)
+    for output, logits in zip(source.graph_outputs, logit_tensors(fp32), strict=True):
+        original = source.frozen.runner(output, before_softmax=True)
         parts = list(batches(tensors, _BATCH))
         answers = np.concatenate([exported.run([logits], {name: part})[0] for part in parts])
         gates = export_gates(np.concatenate([original(part) for part in parts]), answers)
@@ -242,16 +243,14 @@ def _phrase(gate: GateResult) -> str:
     return f"{gate.name} {gate.value:.3g} (threshold {gate.threshold:g})"
 
 
-def _measure(
-    signature: FrozenSignature, graphs: _Graphs, images: EvaluationSet, source: SourceModel
-) -> tuple[SpeedRow, ...]:
+def _measure(graphs: _Graphs, images: EvaluationSet, source: SourceModel) -> tuple[SpeedRow, ...]:
     from model.evaluate.images import normalise  # noqa: PLC0415 - see _make
     from model.evaluate.speed import BATCHES, Contender, measure  # noqa: PLC0415 - see _make
     from model.graph import session  # noqa: PLC0415 - see _make
 
     pixels = images.pixels[: max(BATCHES)]
-    tensors = normalise(pixels, source.preprocessing)
-    (output,) = source.outputs
+    tensors = normalise(pixels, _preprocessing(source))
+    (output,) = source.graph_outputs
 
     def onnx_runtime(precision: Precision) -> Contender:
         graph = graphs.by_name[precision, "image"]
@@ -262,7 +261,7 @@ def _measure(
 
         return Contender(precision, "ONNX Runtime", run, pixels)
 
-    native = Contender("native", "TensorFlow", signature.runner(output), tensors)
+    native = Contender("native", "TensorFlow", source.frozen.runner(output), tensors)
     return measure((native, onnx_runtime("fp32"), onnx_runtime("int8-cpu")))
 
 

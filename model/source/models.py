@@ -1,86 +1,101 @@
-"""The source model of a build: a SavedModel on disk and what must be known to convert and serve it."""
+"""The source model of a build: a graph that can be converted, and what must be known to convert and serve it."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal, Protocol
 
-from artifact.builtin import BUILTIN, SMOKE
+from artifact.builtin import BUILTIN
 from artifact.manifest import Weights
-from artifact.signature import Preprocessing, Signature, SignatureFile, TensorSpec
+from artifact.recipe import BuildRequest
+from artifact.signature import Form, Preprocessing, Signature, SignatureFile, TensorSpec
 from model.errors import BuildError
-from model.export.saved_model import (
-    CLASSES_OUTPUT,
-    JPEG_INPUT,
-    JPEG_SIGNATURE,
-    PROBABILITIES_OUTPUT,
-    TENSOR_INPUT,
-    TENSOR_SIGNATURE,
-    quiet_tensorflow,
-    write_saved_model,
-)
+from model.export.frozen import FrozenSignature
+from model.export.saved_model import JPEG_INPUT
+from model.graph import FloatArray
 
 MAX_BATCH: Final = 32
-"""Images of one request that are run at once."""
+"""Images of one request that are run at once, where the model itself does not say."""
+
+Layout = Literal["nhwc", "nchw"]
+
+
+class JpegOriginal(Protocol):
+    """The untouched signature of a model that takes JPEGs, run in TensorFlow."""
+
+    def __call__(self, images: Sequence[bytes]) -> FloatArray:
+        """Scores float32 [N, classes] of N encoded images."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
 class SourceModel:
-    """A classifier to convert. `outputs` are those outputs of `signature` that the graph keeps."""
+    """A model to convert.
 
-    saved_model: Path
-    signature: str
-    outputs: tuple[str, ...]
-    preprocessing: Preprocessing
-    labels: tuple[str, ...]
-    weights: Weights
+    `frozen` takes numbers only: it begins behind the decoding and preprocessing of a model that takes JPEGs.
+    `inputs` and `outputs` are what clients see of its tensor form; `tensor` of each names an input or output of
+    `frozen`. Without `preprocessing` there is no image form.
+    """
+
+    frozen: FrozenSignature
+    inputs: tuple[TensorSpec, ...]
+    outputs: tuple[TensorSpec, ...]
+    signature_names: Mapping[Form, str]
+    preprocessing: Preprocessing | None = None
+    layout: Layout | None = None
+    """Of the input that is an image; None where none is."""
+    labels: tuple[str, ...] = ()
+    label_offset: int = 0
+    """Subtracted from a class index to find its label: 1 where class 0 is "background"."""
+    classifier: str | None = None
+    """The output of `frozen` with a score a class, float [N, classes]; None: no classifier."""
+    weights: Weights = "trained"
+    fixed_batch: int | None = None
+    """Instances that `frozen` takes in one run, no more and no fewer; None: any number."""
+    original: JpegOriginal | None = None
+    jpeg_input: str = JPEG_INPUT
+    """Name of the image form's input, as clients see it."""
+
+    @property
+    def graph_outputs(self) -> tuple[str, ...]:
+        """Outputs that the converted graph keeps: all but the argmax of another, which serving computes."""
+        return tuple(dict.fromkeys(spec.tensor for spec in self.outputs))
 
     def signatures(self) -> SignatureFile:
-        """What serving must know of the two forms of its graphs."""
-        prep = self.preprocessing
-        outputs = (
-            TensorSpec(name=CLASSES_OUTPUT, dtype="int64", shape=(-1,), kind="argmax", tensor=PROBABILITIES_OUTPUT),
-            TensorSpec(
-                name=PROBABILITIES_OUTPUT,
-                dtype="float32",
-                shape=(-1, len(self.labels)),
-                kind="tensor",
-                tensor=PROBABILITIES_OUTPUT,
-            ),
+        """What serving must know of the forms of its graphs."""
+        max_batch = self.fixed_batch or MAX_BATCH
+        signatures: dict[str, Signature] = {}
+        if self.preprocessing is not None and "image" in self.signature_names:
+            (image,) = self.inputs
+            jpeg = TensorSpec(name=self.jpeg_input, dtype="string", shape=(-1,), kind="jpeg", tensor=image.tensor)
+            signatures[self.signature_names["image"]] = Signature(
+                form="image",
+                inputs=(jpeg,),
+                outputs=self.outputs,
+                preprocessing=self.preprocessing,
+                label_offset=self.label_offset,
+                max_batch=max_batch,
+            )
+        signatures[self.signature_names["tensor"]] = Signature(
+            form="tensor",
+            inputs=self.inputs,
+            outputs=self.outputs,
+            label_offset=self.label_offset,
+            max_batch=max_batch,
         )
-        jpeg = TensorSpec(name=JPEG_INPUT, dtype="string", shape=(-1,), kind="jpeg", tensor=TENSOR_INPUT)
-        shape = (-1, prep.height, prep.width, 3)
-        tensor = TensorSpec(name=TENSOR_INPUT, dtype="float32", shape=shape, kind="tensor", tensor=TENSOR_INPUT)
-        signatures: Mapping[str, Signature] = {
-            JPEG_SIGNATURE: Signature(
-                form="image", inputs=(jpeg,), outputs=outputs, preprocessing=prep, max_batch=MAX_BATCH
-            ),
-            TENSOR_SIGNATURE: Signature(form="tensor", inputs=(tensor,), outputs=outputs, max_batch=MAX_BATCH),
-        }
-        return SignatureFile(signatures=dict(signatures))
+        return SignatureFile(signatures=signatures)
 
 
-def prepare_source(source: str, folder: Path) -> SourceModel:
-    """Write the SavedModel that the `model.source` setting names into `folder`.
+def prepare_source(request: BuildRequest, folder: Path) -> SourceModel:
+    """Read the model that a request names; `folder` holds what must be written to do so.
 
     Raises:
-        BuildError: no such model, or its weights cannot be read.
+        BuildError: no such model, it cannot be read, or not converted; the message says what to do.
     """
-    from model.source import efficientnet_lite0, smoke  # noqa: PLC0415 - they need NumPy only to be built
+    from model.source.builtin import prepare_builtin  # noqa: PLC0415 - imports TensorFlow
 
-    models = {f"{BUILTIN}:efficientnet-lite0": efficientnet_lite0, f"{BUILTIN}:{SMOKE}": smoke}
-    if source not in models:
-        raise BuildError(f"model source {source!r} is unknown; allowed: {', '.join(models)}")
-    chosen = models[source]
-    quiet_tensorflow()
-    write_saved_model(chosen.build_keras_model(), chosen.PREPROCESSING, folder)
-    return SourceModel(
-        saved_model=folder,
-        signature=TENSOR_SIGNATURE,
-        outputs=(PROBABILITIES_OUTPUT,),
-        preprocessing=chosen.PREPROCESSING,
-        labels=chosen.labels(),
-        weights="random" if chosen is smoke else "trained",
-    )
+    if request.source.startswith(f"{BUILTIN}:"):
+        return prepare_builtin(request.source, folder)
+    raise BuildError(f"model source {request.source!r} is unknown")
