@@ -19,6 +19,8 @@ class ArtifactInputs:
     """`<kind>:<name>@<digest>` of the source model: a sha256, or the generation of a Cloud Storage object."""
     calibration: str
     """`<kind>:<name>@<digest>` of the calibration set."""
+    interface: str
+    """Canonical JSON of how the source is read: its signature, preprocessing and labels."""
     recipe: str
     """Canonical JSON of the recipe, with the runtime and the CPU graph's weight bits."""
     code: str

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import re
 from pathlib import Path
 from typing import Final, Literal
 
@@ -12,10 +14,22 @@ from pydantic.alias_generators import to_camel
 from artifact.builtin import BUILTIN, calibration_identity, source_identity
 from artifact.key import ArtifactInputs, code_digest
 from artifact.manifest import Runtime
+from artifact.signature import Preprocessing
 
 CalibrationMethod = Literal["max", "percentile", "mse", "entropy"]
 NONE: Final = "none"
 """TensorRT version and GPU type of an artifact without plans."""
+OBJECT_WITH_GENERATION: Final = re.compile(r"gs://[^/#]+/[^#]+#[0-9]+")
+"""Address of one version of an object in Cloud Storage: its content never changes."""
+_INTERFACE: Final = {
+    "signature",
+    "input_names",
+    "output_names",
+    "preprocess",
+    "label_offset",
+    "preprocessing",
+}
+"""Fields of a BuildRequest that say how the source is read, beside its labels."""
 
 
 class Recipe(BaseModel):
@@ -27,6 +41,12 @@ class Recipe(BaseModel):
     """How an activation's range is chosen from its histogram."""
     cpu_weight_bits: Literal[7, 8] = 7
     """Of the CPU graph: 8 for CPUs with VNNI or AMX; 7 for all, as others add products in pairs that saturate."""
+    equalise: bool = False
+    """Spread weight ranges evenly over the channels of consecutive layers before quantising."""
+    bias_correction: bool = False
+    """Take the mean error that quantised weights make on the calibration set out of each layer's bias."""
+    repair: bool = True
+    """Where a gate fails, equalise, then keep the most sensitive layers in floats, before the build is refused."""
 
     def canonical(self, runtime: Runtime) -> str:
         """Canonical JSON of the recipe and of what will run the graphs, as the artifact's key takes it."""
@@ -46,6 +66,20 @@ class BuildRequest(BaseModel):
     """TensorRT version, or the container that holds it."""
     gpu_type: str = NONE
     """Accelerator type, as in `nvidia-tesla-t4`."""
+    signature: str = ""
+    """Which of the SavedModel's signatures; empty for its only one, or `serving_default`."""
+    input_names: tuple[str, ...] = ()
+    """Tensors of a frozen graph that are fed, which has no signature to name them."""
+    output_names: tuple[str, ...] = ()
+    """Tensors of a frozen graph that are answered."""
+    preprocess: Literal["", "exact", "fast"] = ""
+    """Of a model that takes JPEGs: `exact` keeps its own filter, `fast` takes serving's; empty: as the model does."""
+    labels: str = ""
+    """Text file with a line a class: a path, or `gs://bucket/object#generation`; empty for the model's own, or none."""
+    label_offset: int | None = None
+    """Subtracted from a class index to find its line of `labels`; None to find it from the number of classes."""
+    preprocessing: Preprocessing | None = None
+    """How a photo becomes the input of a model that takes numbers; None where it is no image, or the model says."""
 
     def inputs(self, repository: Path) -> ArtifactInputs:
         """Everything that decides the artifact, read from a checkout of this repository.
@@ -57,8 +91,35 @@ class BuildRequest(BaseModel):
         return ArtifactInputs(
             source=source_identity(self.source, repository),
             calibration=calibration_identity(self.calibration, repository),
+            interface=self._interface(repository),
             recipe=self.recipe.canonical(self.runtime),
             code=code_digest(repository),
             tensorrt=self.tensorrt if on_gpu else NONE,
             gpu_type=self.gpu_type if on_gpu else NONE,
         )
+
+    def _interface(self, repository: Path) -> str:
+        asked = self.model_dump(mode="json", include=_INTERFACE)
+        asked["labels"] = labels_identity(self.labels, repository)
+        return json.dumps(asked, sort_keys=True, separators=(",", ":"))
+
+
+def labels_identity(labels: str, repository: Path) -> str:
+    """What a labels file is in the key: its generation in Cloud Storage, or the SHA-256 of its content.
+
+    Raises:
+        ValueError: no such file, or an object without a generation, whose content could change under one key.
+    """
+    if not labels:
+        return ""
+    if labels.startswith("gs://"):
+        if not OBJECT_WITH_GENERATION.fullmatch(labels):
+            raise ValueError(
+                f"labels {labels!r} name no generation: write gs://bucket/object#generation, as `gcloud storage ls -a` "
+                "shows it"
+            )
+        return labels
+    path = repository / labels
+    if not path.is_file():
+        raise ValueError(f"labels {labels!r} are no file: name a text file with one line a class, or gs://...")
+    return f"file@{hashlib.sha256(path.read_bytes()).hexdigest()}"

@@ -14,6 +14,13 @@ def wanted(settings: Settings) -> BuildRequest:
     return BuildRequest(
         source=settings.model.source,
         calibration=settings.model.calibration,
+        signature=settings.model.signature,
+        input_names=settings.model.input_names,
+        output_names=settings.model.output_names,
+        preprocess=settings.model.preprocess,
+        preprocessing=settings.model.preprocessing,
+        labels=settings.model.labels,
+        label_offset=settings.model.label_offset,
         recipe=settings.model.recipe,
         runtime=settings.model.runtime,
         tensorrt=settings.fleet.container,

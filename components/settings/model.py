@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
 from artifact.builtin import BUILTIN, MODEL_PACKAGES
 from artifact.manifest import Runtime
-from artifact.recipe import Recipe
+from artifact.recipe import OBJECT_WITH_GENERATION, Recipe
+from artifact.signature import Preprocessing
 from artifact.uri import ArtifactUri
 from components.settings.builder import BuilderSettings
 from components.settings.section import Refusal, Section, refuse
@@ -28,6 +29,18 @@ def _known_calibration(calibration: str) -> str:
     if calibration != BUILTIN:
         raise refuse(Refusal(calibration, BUILTIN, "leave model.calibration out: the packaged photos are the default"))
     return calibration
+
+
+def _known_labels(labels: str) -> str:
+    if labels and not OBJECT_WITH_GENERATION.fullmatch(labels):
+        raise refuse(
+            Refusal(
+                labels,
+                "gs://<bucket>/<object>#<generation>",
+                "upload the file with one line a class, and copy its address from `gcloud storage ls -a`",
+            )
+        )
+    return labels
 
 
 def _artifact_address(address: str) -> str:
@@ -60,6 +73,39 @@ class ModelSettings(Section):
     runtime: Runtime = Field(default="tensorrt", description="what runs the graphs", examples=["tensorrt"])
     version: int = Field(
         default=1, ge=1, description="version number that the API shows (/v1/models/default/versions/N)", examples=[1]
+    )
+    signature: str = Field(
+        default="", description="the SavedModel's signature to convert", examples=["serving_default"]
+    )
+    input_names: tuple[str, ...] = Field(
+        default=(), description="tensors of a frozen graph that are fed", examples=[["input:0"]]
+    )
+    output_names: tuple[str, ...] = Field(
+        default=(), description="tensors of a frozen graph that are answered", examples=[["softmax_tensor:0"]]
+    )
+    preprocess: Literal["", "exact", "fast"] = Field(
+        default="", description="how JPEGs become pixels, for a model that takes JPEGs", examples=["exact"]
+    )
+    preprocessing: Preprocessing | None = Field(
+        default=None,
+        description="how photos become the input, for a model that takes numbers",
+        examples=[
+            {
+                "decoder": "fast",
+                "interpolation": "linear",
+                "cropFraction": 0.875,
+                "height": 224,
+                "width": 224,
+                "mean": [127.5, 127.5, 127.5],
+                "std": [127.5, 127.5, 127.5],
+            }
+        ],
+    )
+    labels: Annotated[str, AfterValidator(_known_labels)] = Field(
+        default="", description="text file with the names of the classes", examples=["gs://my-models/labels.txt#17"]
+    )
+    label_offset: int | None = Field(
+        default=None, ge=0, description="number of the first class that `labels` names", examples=[1]
     )
     recipe: Recipe = Field(default=Recipe(), description="how the model is quantised", examples=[{"method": "mse"}])
 

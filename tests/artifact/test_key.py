@@ -7,16 +7,22 @@ import pytest
 
 from artifact.builtin import MODEL_LOCK, calibration_identity, source_identity
 from artifact.key import ArtifactInputs, artifact_key, code_digest
-from artifact.recipe import BuildRequest, Recipe
+from artifact.recipe import BuildRequest, Recipe, labels_identity
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 INPUTS = ArtifactInputs(
-    source="builtin:x@1", calibration="builtin:y@2", recipe="{}", code="0" * 64, tensorrt="none", gpu_type="none"
+    source="builtin:x@1",
+    calibration="builtin:y@2",
+    interface="{}",
+    recipe="{}",
+    code="0" * 64,
+    tensorrt="none",
+    gpu_type="none",
 )
 
 
 def test_the_key_is_stable_over_releases_of_this_code() -> None:
-    assert artifact_key(INPUTS) == "9111ccb5ffa0bf549518"
+    assert artifact_key(INPUTS) == "a8ddce147733dec1bf96"
 
 
 @pytest.mark.parametrize("field", [field.name for field in dataclasses.fields(ArtifactInputs)])
@@ -89,3 +95,35 @@ def test_recipe_and_runtime_change_the_key_but_gpu_only_where_there_are_plans() 
         == 4
     )
     assert key(runtime="tensorrt", gpu_type="nvidia-tesla-t4") != key(runtime="tensorrt", gpu_type="nvidia-l4")
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"signature": "tensor"},
+        {"input_names": ("input:0",)},
+        {"output_names": ("softmax:0",)},
+        {"preprocess": "fast"},
+        {"labels": "gs://bucket/labels.txt#1"},
+        {"label_offset": 1},
+        {"recipe": {"equalise": True}},
+        {"recipe": {"biasCorrection": True}},
+        {"recipe": {"repair": False}},
+    ],
+)
+def test_all_that_a_person_can_ask_for_changes_the_key(changes: dict[str, object]) -> None:
+    plain, changed = (BuildRequest.model_validate(asked).inputs(REPOSITORY) for asked in ({}, changes))
+    assert artifact_key(plain) != artifact_key(changed)
+
+
+def test_labels_are_their_content_or_their_generation(tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text("cat\ndog\n")
+    first = labels_identity("labels.txt", tmp_path)
+    (tmp_path / "renamed.txt").write_text("cat\ndog\n")
+    assert labels_identity("renamed.txt", tmp_path) == first
+    (tmp_path / "labels.txt").write_text("dog\ncat\n")
+    assert labels_identity("labels.txt", tmp_path) != first
+    with pytest.raises(ValueError, match="name no generation"):
+        labels_identity("gs://bucket/labels.txt", tmp_path)
+    with pytest.raises(ValueError, match="are no file"):
+        labels_identity("absent.txt", tmp_path)

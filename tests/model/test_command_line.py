@@ -56,7 +56,7 @@ def test_a_bad_recipe_is_a_usage_error_that_shows_a_good_one(capsys: Capture, re
     assert ended.value.code == 2
     words = capsys.readouterr().err
     assert said in words
-    assert '{"method":"mse","cpuWeightBits":7}' in words
+    assert '{"method":"mse","cpuWeightBits":7,' in words
 
 
 def test_an_unknown_source_is_one_clear_line(capsys: Capture, tmp_path: Path) -> None:
