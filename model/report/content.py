@@ -183,7 +183,7 @@ class BuildReport:
 
 
 def speed_up(speed: tuple[Speed, ...], row: Speed) -> float | None:
-    """Throughput of a row over the native one at the same batch size and with the same preprocessing; None without it."""
+    """Throughput of a row over the native one of the same batch size and preprocessing; None where there is none."""
     for other in speed:
         if (other.row, other.batch, other.preprocessing) == ("native", row.batch, row.preprocessing):
             return row.images_per_s / other.images_per_s
