@@ -34,7 +34,7 @@ class Range:
 
 def symmetric_range(histogram: Histogram, method: CalibrationMethod) -> Range:
     """Range [-t, t] for int8 with zero point 0."""
-    width = histogram.extent / HALF_BINS
+    width = histogram.bin_width
     if method == "max" or histogram.extent == 0:
         threshold = histogram.extent
     elif method == "percentile":
@@ -43,14 +43,14 @@ def symmetric_range(histogram: Histogram, method: CalibrationMethod) -> Range:
         threshold = width * _least_squares_bin(histogram.magnitudes())
     else:
         threshold = width * _entropy_bin(histogram.magnitudes())
-    threshold = max(threshold, _SMALLEST)
+    threshold = max(min(threshold, histogram.extent), _SMALLEST)
     return Range(-threshold, threshold)
 
 
 def asymmetric_range(histogram: Histogram, method: CalibrationMethod) -> Range:
     """Range [low, high] for uint8 with a zero point."""
     low, high = min(histogram.low, 0.0), max(histogram.high, 0.0)
-    width = histogram.extent / HALF_BINS
+    width = histogram.bin_width
     if method == "percentile":
         tail = (1 - PERCENTILE / 100) / 2
         low = max(low, width * (_percentile_bin(histogram.counts, tail) - 1 - HALF_BINS))

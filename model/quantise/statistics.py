@@ -19,11 +19,15 @@ _SMALLEST_EXTENT: Final = 1e-30
 
 Batches = Callable[[], Iterable[FloatArray]]
 """Gives the calibration set anew each time it is called, batch by batch, as the graph's input."""
+Inputs = tuple[npt.NDArray[Any], ...]
+"""A batch for a graph, an array for each of its inputs, in their order."""
+GroupedBatches = Callable[[], Iterable[tuple[int, Inputs]]]
+"""Gives the calibration set anew each time it is called, batch by batch, with the group that the batch belongs to."""
 
 
 @dataclass(frozen=True, slots=True)
 class Histogram:
-    """Values of one tensor. `counts` has 2 x HALF_BINS equal bins over [-extent, extent].
+    """Values of one tensor. `counts` has 2 x HALF_BINS equal bins over [-reach, reach].
 
     `low` and `high` are the least and greatest value seen; `extent` is the greatest magnitude.
     """
@@ -31,6 +35,8 @@ class Histogram:
     low: float
     high: float
     counts: npt.NDArray[np.int64]
+    grid: float | None = None
+    """End of the bins, where histograms that are to be added share them; their own extent otherwise."""
 
     @property
     def extent(self) -> float:
@@ -41,10 +47,15 @@ class Histogram:
     def centres(self) -> npt.NDArray[np.float64]:
         """Middle of each bin."""
         bins: npt.NDArray[np.float64] = np.arange(2 * HALF_BINS, dtype=np.float64) + (0.5 - HALF_BINS)
-        return bins * np.float64(self.extent / HALF_BINS)
+        return bins * np.float64(self.bin_width)
+
+    @property
+    def bin_width(self) -> float:
+        """Width of each bin."""
+        return (self.extent if self.grid is None else self.grid) / HALF_BINS
 
     def magnitudes(self) -> npt.NDArray[np.int64]:
-        """Counts of absolute values in HALF_BINS bins over [0, extent]."""
+        """Counts of absolute values in HALF_BINS bins over [0, reach]."""
         return self.counts[HALF_BINS:] + self.counts[HALF_BINS - 1 :: -1]
 
     @classmethod
@@ -65,6 +76,17 @@ def count(values: npt.NDArray[Any], extent: float) -> npt.NDArray[np.int64]:
     return np.bincount(bins, minlength=2 * HALF_BINS)
 
 
+def merge(histograms: Sequence[Histogram]) -> Histogram:
+    """Histogram of all values of several that share a grid."""
+    (grid,) = {histogram.grid for histogram in histograms}
+    return Histogram(
+        min(histogram.low for histogram in histograms),
+        max(histogram.high for histogram in histograms),
+        np.sum([histogram.counts for histogram in histograms], axis=0),
+        grid,
+    )
+
+
 def collect(
     model: onnx.ModelProto,
     tensors: Sequence[str],
@@ -72,48 +94,73 @@ def collect(
     progress: Callable[[float], None] = lambda _: None,
     threads: int = 0,
 ) -> dict[str, Histogram]:
-    """Histogram of each of `tensors` over the calibration set, in two passes: ranges, then counts.
+    """Histogram of each of `tensors` over the calibration set of a graph with one input.
 
-    `progress` is told the share of images done, after each batch.
+    Raises:
+        ValueError: as `collect_groups` does.
+    """
+    groups = collect_groups(model, tensors, lambda: ((0, (batch,)) for batch in batches()), progress, threads)
+    return groups[0]
+
+
+def collect_groups(
+    model: onnx.ModelProto,
+    tensors: Sequence[str],
+    batches: GroupedBatches,
+    progress: Callable[[float], None] = lambda _: None,
+    threads: int = 0,
+) -> dict[int, dict[str, Histogram]]:
+    """Histogram of each of `tensors` over each group of the calibration set, in two passes: ranges, then counts.
+
+    All groups share a tensor's grid, the extent of the whole set, so that they can be merged. `progress` is told the
+    share of instances done, after each batch of the second pass.
 
     Raises:
         ValueError: the set is empty, or a tensor holds NaN or infinity.
     """
     run = _Observer(model, tensors, threads)
-    low = dict.fromkeys(tensors, np.inf)
-    high = dict.fromkeys(tensors, -np.inf)
-    images = 0
-    for batch in batches():
-        for name, values in run(batch):
-            low[name] = min(low[name], float(values.min()))
-            high[name] = max(high[name], float(values.max()))
-        images += len(batch)
-    if not images:
+    low: dict[tuple[int, str], float] = {}
+    high: dict[tuple[int, str], float] = {}
+    instances = 0
+    for group, inputs in batches():
+        for name, values in run(inputs):
+            # NumPy's, because Python's min and max lose a NaN.
+            low[group, name] = float(np.minimum(low.get((group, name), np.inf), values.min()))
+            high[group, name] = float(np.maximum(high.get((group, name), -np.inf), values.max()))
+        instances += len(inputs[0])
+    if not instances:
         raise ValueError("the calibration set is empty")
-    for name in tensors:
-        if not (np.isfinite(low[name]) and np.isfinite(high[name])):
+    groups = sorted({group for group, _ in low})
+    for (_, name), extreme in (*low.items(), *high.items()):
+        if not np.isfinite(extreme):
             raise ValueError(f"tensor {name} holds NaN or infinity on the calibration set: it cannot be quantised")
-    counts = {name: np.zeros(2 * HALF_BINS, np.int64) for name in tensors}
+    grid = {name: max(max(-low[group, name], high[group, name]) for group in groups) for name in tensors}
+    counts = {key: np.zeros(2 * HALF_BINS, np.int64) for key in low}
     done = 0
-    for batch in batches():
-        for name, values in run(batch):
-            counts[name] += count(values, max(-low[name], high[name]))
-        done += len(batch)
-        progress(done / images)
-    return {name: Histogram(low[name], high[name], counts[name]) for name in tensors}
+    for group, inputs in batches():
+        for name, values in run(inputs):
+            counts[group, name] += count(values, grid[name])
+        done += len(inputs[0])
+        progress(done / instances)
+    return {
+        group: {
+            name: Histogram(low[group, name], high[group, name], counts[group, name], grid[name]) for name in tensors
+        }
+        for group in groups
+    }
 
 
 class _Observer:
     """Runs the float graph and hands out the watched tensors."""
 
     def __init__(self, model: onnx.ModelProto, tensors: Sequence[str], threads: int) -> None:
-        self._input = model.graph.input[0].name
+        self._inputs = [value.name for value in model.graph.input]
         self._tensors = tensors
-        self._inner = [name for name in tensors if name != self._input]
+        self._inner = [name for name in tensors if name not in self._inputs]
         self._session = session(model, self._inner, threads)
 
-    def __call__(self, batch: FloatArray) -> Iterator[tuple[str, FloatArray]]:
-        values = dict(zip(self._inner, self._session.run(self._inner, {self._input: batch}), strict=True))
-        values[self._input] = batch
+    def __call__(self, inputs: Inputs) -> Iterator[tuple[str, npt.NDArray[Any]]]:
+        values = dict(zip(self._inputs, inputs, strict=True))
+        values.update(zip(self._inner, self._session.run(self._inner, values), strict=True))
         for name in self._tensors:
             yield name, values.pop(name)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from artifact.recipe import CalibrationMethod
 from model.quantise.ranges import asymmetric_range, symmetric_range
-from model.quantise.statistics import HALF_BINS, Histogram, collect
+from model.quantise.statistics import HALF_BINS, Histogram, collect, collect_groups, merge
 from tests.model.nets import images, mobile_net
 
 METHODS: tuple[CalibrationMethod, ...] = ("max", "percentile", "mse", "entropy")
@@ -117,6 +117,27 @@ def test_statistics_do_not_depend_on_the_batches() -> None:
         assert np.abs(whole[name].counts - parts[name].counts).sum() < 0.01 * whole[name].counts.sum()
 
 
+def test_groups_add_up_to_the_whole_set() -> None:
+    model, tensors = mobile_net(), ("planes_out", "expand_act_out", "residual_out")
+    data = [images(4, seed) for seed in range(3)]
+    groups = collect_groups(model, tensors, lambda: ((number % 2, (batch,)) for number, batch in enumerate(data)))
+    whole = collect(model, tensors, lambda: data)
+    for name in tensors:
+        merged = merge([groups[0][name], groups[1][name]])
+        assert (merged.low, merged.high) == (whole[name].low, whole[name].high)
+        np.testing.assert_array_equal(merged.counts, whole[name].counts)
+        for method in METHODS:
+            assert symmetric_range(merged, method) == symmetric_range(whole[name], method)
+            assert asymmetric_range(merged, method) == asymmetric_range(whole[name], method)
+
+
+def test_a_group_knows_only_its_own_extremes() -> None:
+    quiet, loud = images(4) * 0.1, images(4)
+    groups = collect_groups(mobile_net(), ["planes_out"], lambda: [(0, (quiet,)), (1, (loud,))])
+    assert symmetric_range(groups[0]["planes_out"], "max").high == pytest.approx(np.abs(quiet).max())
+    assert symmetric_range(groups[1]["planes_out"], "max").high == pytest.approx(np.abs(loud).max())
+
+
 def test_progress_reaches_one() -> None:
     seen: list[float] = []
     collect(mobile_net(), ["planes_out"], lambda: [images(3), images(5)], seen.append)
@@ -128,3 +149,5 @@ def test_an_empty_set_and_broken_numbers_are_errors() -> None:
         collect(mobile_net(), ["planes_out"], list)
     with pytest.raises(ValueError, match="stem_out holds NaN or infinity"):
         collect(mobile_net(), ["stem_out"], lambda: [np.full((1, 16, 16, 3), np.nan, np.float32)])
+    with pytest.raises(ValueError, match="stem_out holds NaN or infinity"):
+        collect(mobile_net(), ["stem_out"], lambda: [images(1), np.full((1, 16, 16, 3), np.nan, np.float32)])
