@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import re
-import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from concurrent.futures import Executor
-from contextlib import suppress
 from http import HTTPStatus
 from typing import Any, Final
 
-import numpy as np
-
 import contract
-from artifact.preprocessing import ImageError, load_image
-from artifact.signature import Signature, SignatureFile, TensorSpec
-from serving.gateway import metrics, predict
-from serving.gateway.admission import Admission, Admitted
+from artifact.signature import SignatureFile, TensorSpec
+from serving.gateway.admission import Admission
 from serving.gateway.http import (
     Answer,
     DisconnectedError,
@@ -27,16 +20,13 @@ from serving.gateway.http import (
     Receive,
     Scope,
     Send,
-    bad_request,
-    content_length,
     method_not_allowed,
     not_found,
-    read_body,
-    too_large,
 )
+from serving.gateway.inference import Inference
 from serving.gateway.router import Router
 from serving.health import Status
-from serving.tensors import TYPES, Array
+from serving.tensors import TYPES
 
 _log = logging.getLogger(__name__)
 
@@ -44,7 +34,6 @@ _MODEL_ROUTE: Final = re.compile(
     r"/v1/models/(?P<model>[^/:]+)(?:/versions/(?P<version>[^/:]+))?(?P<rest>|/metadata|/labels|:predict)"
 )
 _PLAIN_TEXT: Final[Headers] = ((b"content-type", b"text/plain; charset=utf-8"),)
-BODY_TIMEOUT_S: Final = 20.0
 
 
 class Gateway:
@@ -69,11 +58,14 @@ class Gateway:
         self._signatures = signatures
         self._labels = "".join(f"{label}\n" for label in labels).encode()
         self._status = status
-        self._router = router
-        self._admission = admission
-        self._decoders = decoders
-        self._max_body_bytes = max_body_bytes
-        self._request_timeout_s = request_timeout_s
+        self._inference = Inference(
+            signatures=signatures,
+            router=router,
+            admission=admission,
+            decoders=decoders,
+            max_body_bytes=max_body_bytes,
+            request_timeout_s=request_timeout_s,
+        )
         self._common: Headers = (
             (contract.SERVED_BY_HEADER.encode(), vm.encode()),
             (contract.MODEL_KEY_HEADER.encode(), key.encode()),
@@ -117,7 +109,7 @@ class Gateway:
             raise not_found(f"Could not find version {version} of model {model}")
         if rest == ":predict":
             _only(method, path, "POST")
-            return await self._measured_predict(scope, receive)
+            return await self._inference.answer(scope, receive)
         _only(method, path, "GET", "HEAD")
         if rest == "/metadata":
             return Answer(HTTPStatus.OK, self._metadata)
@@ -149,73 +141,6 @@ class Gateway:
             return Answer.of(HTTPStatus.OK, document)
         return Answer.of(HTTPStatus.SERVICE_UNAVAILABLE, {"error": status.reason} | document)
 
-    async def _measured_predict(self, scope: Scope, receive: Receive) -> Answer:
-        began = time.perf_counter()
-        code = "disconnected"
-        try:
-            answer = await self._predict(scope, receive)
-            code = str(int(answer.status))
-        except HttpError as error:
-            code = str(int(error.status))
-            if error.status == HTTPStatus.TOO_MANY_REQUESTS:
-                metrics.REJECTED.inc()
-            raise
-        finally:
-            metrics.REQUESTS.labels(code).inc()
-            metrics.SECONDS.observe(time.perf_counter() - began)
-            metrics.IN_FLIGHT.set(self._admission.images)
-        return answer
-
-    async def _predict(self, scope: Scope, receive: Receive) -> Answer:
-        deadline = time.monotonic() + self._request_timeout_s
-        length = content_length(scope["headers"])
-        if length is not None and length > self._max_body_bytes:
-            raise too_large(self._max_body_bytes)
-        with self._admission.admit(length if length is not None else self._max_body_bytes) as place:
-            metrics.IN_FLIGHT.set(self._admission.images)
-            body = await read_body(receive, self._max_body_bytes, BODY_TIMEOUT_S)
-            place.read(len(body))
-            return await _while_connected(self._run(body, place, deadline), receive)
-
-    async def _run(self, body: bytes, place: Admitted, deadline: float) -> Answer:
-        request = predict.parse(body, self._signatures)
-        place.grow(request.count)
-        began = time.perf_counter()
-        inputs = await self._graph_inputs(request)
-        decoded = time.perf_counter()
-        outputs = await self._router.infer(request.signature.form, inputs, request.count, deadline)
-        inferred = time.perf_counter()
-        answer = Answer(HTTPStatus.OK, predict.answer(request, outputs))
-        metrics.STAGE_SECONDS.labels("decode").observe(decoded - began)
-        metrics.STAGE_SECONDS.labels("infer").observe(inferred - decoded)
-        metrics.STAGE_SECONDS.labels("encode").observe(time.perf_counter() - inferred)
-        metrics.INSTANCES.inc(request.count)
-        return answer
-
-    async def _graph_inputs(self, request: predict.Predict) -> dict[str, Array]:
-        """Arrays by the graph's input names; images are decoded in threads, as their decoder releases Python's lock."""
-        inputs = {spec.tensor: request.tensors[spec.name] for spec in request.signature.inputs if spec.kind == "tensor"}
-        for spec in request.signature.inputs:
-            if spec.kind == "jpeg":
-                inputs[spec.tensor] = await self._decode(request.images[spec.name], request.signature, request.layout)
-        return inputs
-
-    async def _decode(self, images: list[bytes], signature: Signature, layout: str) -> Array:
-        prep = signature.preprocessing
-        assert prep is not None  # noqa: S101 - serving.graphs has refused such a signature
-        loop = asyncio.get_running_loop()
-        decoded = await asyncio.gather(
-            *(loop.run_in_executor(self._decoders, load_image, image, prep) for image in images), return_exceptions=True
-        )
-        batch = np.empty((len(images), prep.height, prep.width, 3), np.uint8)
-        for index, pixels in enumerate(decoded):
-            if isinstance(pixels, ImageError):
-                raise bad_request(f"{layout}[{index}]: {pixels}")
-            if isinstance(pixels, BaseException):
-                raise pixels
-            batch[index] = pixels
-        return batch
-
     def _describe(self) -> dict[str, Any]:
         """As TensorFlow Serving's GetModelMetadata says it in JSON."""
         signatures = {
@@ -244,24 +169,3 @@ def _tensor_info(spec: TensorSpec) -> dict[str, Any]:
         "tensor_shape": {"dim": dims, "unknown_rank": False},
         "name": spec.tensor,
     }
-
-
-async def _while_connected(work: Coroutine[Any, Any, Answer], receive: Receive) -> Answer:
-    """Do the work unless the client goes away first: its place is then free for another.
-
-    Raises:
-        DisconnectedError: it went away.
-    """
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(receive())
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            return task.result()
-        raise DisconnectedError
-    finally:
-        for pending in (task, gone):
-            if not pending.done():
-                pending.cancel()
-                with suppress(asyncio.CancelledError, HttpError):
-                    await pending
