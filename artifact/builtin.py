@@ -12,6 +12,35 @@ from typing import Final
 
 BUILTIN: Final = "builtin"
 """Says in `model.calibration` that the packaged photos are meant, and prefixes a packaged model in `model.source`."""
+KERAS: Final = "keras"
+"""Prefixes the name of a model in keras.applications in `model.source`."""
+KERAS_MODELS: Final = (
+    "DenseNet121",
+    "DenseNet169",
+    "DenseNet201",
+    "EfficientNetB0",
+    "EfficientNetB1",
+    "EfficientNetB2",
+    "EfficientNetB3",
+    "EfficientNetV2B0",
+    "EfficientNetV2B1",
+    "EfficientNetV2B2",
+    "EfficientNetV2B3",
+    "InceptionResNetV2",
+    "InceptionV3",
+    "MobileNet",
+    "MobileNetV2",
+    "ResNet101",
+    "ResNet101V2",
+    "ResNet152",
+    "ResNet152V2",
+    "ResNet50",
+    "ResNet50V2",
+    "VGG16",
+    "VGG19",
+    "Xception",
+)
+"""Image classifiers of keras.applications with ImageNet weights."""
 MODEL_LOCK: Final = Path("locks/model.txt")
 CALIBRATION_PACKAGE: Final = "ai-benchmark"
 """100 photos, 512 x 512, without labels."""
@@ -29,27 +58,29 @@ _REQUIREMENT = re.compile(r"^([a-z0-9][a-z0-9._-]*)==(\S+)", re.MULTILINE)
 _HASH = re.compile(r"--hash=sha256:([0-9a-f]{64})")
 
 
-def source_identity(source: str, repository: Path) -> str:
-    """`builtin:<name>@<digest>` for the `model.source` setting `builtin:<name>`.
+def model_identity(source: str, repository: Path) -> str:
+    """`<source>@<digest>` for the `model.source` setting `builtin:<name>` or `keras:<Name>`.
+
+    A model of keras.applications is what the locked Keras makes it: Keras holds the hash of its weights' file.
 
     Raises:
-        ValueError: no built-in model, or its package is not in the lock.
+        ValueError: no such model, or its package is not in the lock.
     """
     kind, _, name = source.partition(":")
-    if kind != BUILTIN or name not in MODEL_PACKAGES:
-        allowed = ", ".join(f"{BUILTIN}:{model}" for model in sorted(MODEL_PACKAGES))
-        raise ValueError(f"model source {source!r} is unknown; allowed: {allowed}")
-    return f"{source}@{_lock_digest(repository, MODEL_PACKAGES[name])}"
+    known = {BUILTIN: tuple(sorted(MODEL_PACKAGES)), KERAS: KERAS_MODELS}
+    if name not in known[kind]:
+        raise ValueError(
+            f"model source {source!r} is unknown; allowed: {', '.join(f'{kind}:{model}' for model in known[kind])}"
+        )
+    return f"{source}@{_lock_digest(repository, MODEL_PACKAGES[name] if kind == BUILTIN else (KERAS,))}"
 
 
-def calibration_identity(calibration: str, repository: Path) -> str:
-    """`builtin:<package>@<digest>` for the `model.calibration` setting `builtin`.
+def photos_identity(repository: Path) -> str:
+    """`builtin:<package>@<digest>` of the packaged photos, for the `model.calibration` setting `builtin`.
 
     Raises:
-        ValueError: another set, or its package is not in the lock.
+        ValueError: their package is not in the lock.
     """
-    if calibration != BUILTIN:
-        raise ValueError(f"calibration set {calibration!r} is unknown; allowed: {BUILTIN}")
     return f"{BUILTIN}:{CALIBRATION_PACKAGE}@{_lock_digest(repository, (CALIBRATION_PACKAGE,))}"
 
 

@@ -11,10 +11,11 @@ from typing import Final, Literal
 from pydantic import BaseModel, ConfigDict
 from pydantic.alias_generators import to_camel
 
-from artifact.builtin import BUILTIN, calibration_identity, source_identity
+from artifact.builtin import BUILTIN
 from artifact.key import ArtifactInputs, code_digest
 from artifact.manifest import Runtime
 from artifact.signature import Preprocessing
+from artifact.source import calibration_identity, source_identity
 
 CalibrationMethod = Literal["max", "percentile", "mse", "entropy"]
 NONE: Final = "none"

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from artifact.builtin import MODEL_LOCK, calibration_identity, source_identity
+from artifact.builtin import MODEL_LOCK
 from artifact.key import ArtifactInputs, artifact_key, code_digest
 from artifact.recipe import BuildRequest, Recipe, labels_identity
+from artifact.source import calibration_identity, source_identity
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 INPUTS = ArtifactInputs(
@@ -74,7 +75,9 @@ def test_the_built_in_identities_come_from_the_lock_alone(tmp_path: Path) -> Non
 def test_unknown_names_say_what_is_allowed() -> None:
     with pytest.raises(ValueError, match="allowed: builtin:efficientnet-lite0"):
         source_identity("builtin:resnet", REPOSITORY)
-    with pytest.raises(ValueError, match="allowed: builtin"):
+    with pytest.raises(ValueError, match="allowed: keras:DenseNet121"):
+        source_identity("keras:resnet", REPOSITORY)
+    with pytest.raises(ValueError, match=r"model\.calibration 'mine' is unknown: .* none of gs://\S+, `builtin`"):
         calibration_identity("mine", REPOSITORY)
 
 
