@@ -54,8 +54,11 @@ class Settings:
     finish_s: float = 25.0
     """After the drain's start, requests in flight are given up: a Spot VM is gone after 30 s."""
     workers: int
-    max_in_flight_images: int = 256
-    """Images a GPU that the VM holds at once, waiting or running; above it requests are refused with 429."""
+    queue_deadline_s: float = 1.0
+    """A request that would wait longer before it is begun, or does, is refused with 429."""
+    max_in_flight_images: int = 1024
+    """Images a GPU that the VM holds at once, waiting or running: bounds memory, where the deadline alone would let in
+    more."""
     max_body_bytes: int = 64 * 2**20
     max_buffered_bytes: int = 512 * 2**20
     """Sum of the request bodies that one gateway worker holds at once."""

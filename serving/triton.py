@@ -21,6 +21,8 @@ Message: TypeAlias = Any
 """A protobuf message, or a method that takes one: their classes are made at run time."""
 
 SILENT: Final = "Triton does not answer"
+WAITED: Final = "Request timeout expired"
+"""What Triton says of a request that waited in its queue for longer than it might (core, `PriorityQueue`)."""
 _NO_CONNECTION: Final = re.compile("failed to connect|Socket closed|Connection (reset|refused)|recvmsg|Broken pipe")
 _UNLIMITED: Final = (("grpc.max_send_message_length", -1), ("grpc.max_receive_message_length", -1))
 _RECONNECT: Final = (
@@ -77,9 +79,17 @@ class Triton:
         await self._call(self._stub.RepositoryModelUnload, request, timeout_s)
 
     async def infer(
-        self, model: str, inputs: Mapping[str, Array], timeout_s: float, *, priority: int = 0
+        self,
+        model: str,
+        inputs: Mapping[str, Array],
+        timeout_s: float,
+        *,
+        priority: int = 0,
+        queue_timeout_s: float | None = None,
     ) -> dict[str, Array]:
         """Run a batch: arrays [n, ...] by graph input name in, by graph output name out.
+
+        `timeout_s` bounds the whole call, `queue_timeout_s` the part before the batch begins; None: the model's own.
 
         Raises:
             InferError: see there.
@@ -92,6 +102,8 @@ class Triton:
             request.raw_input_contents.append(to_raw(array))
         if priority:
             request.parameters["priority"].uint64_param = priority
+        if queue_timeout_s is not None:
+            request.parameters["timeout"].int64_param = round(queue_timeout_s * 1e6)
         answer = await self._call(self._stub.ModelInfer, request, timeout_s)
         return {
             entry.name: from_raw(raw, entry.datatype, entry.shape)

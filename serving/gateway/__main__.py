@@ -40,7 +40,7 @@ async def serve(settings: Settings, listener: socket.socket, gpus: list[int]) ->
             labels=artifact.labels(),
             status=status.read,
             router=Router(triton, gpus, status.read),
-            admission=Admission(images, settings.max_buffered_bytes),
+            admission=Admission(images, settings.max_buffered_bytes, settings.queue_deadline_s),
             decoders=decoders,
             max_body_bytes=settings.max_body_bytes,
             request_timeout_s=settings.request_timeout_s,

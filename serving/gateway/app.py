@@ -12,6 +12,7 @@ from typing import Any, Final
 import contract
 from artifact.signature import SignatureFile, TensorSpec
 from serving.gateway.admission import Admission
+from serving.gateway.body import DISCARD_S, LINGER_S, Body
 from serving.gateway.http import (
     Answer,
     DisconnectedError,
@@ -58,6 +59,7 @@ class Gateway:
         self._signatures = signatures
         self._labels = "".join(f"{label}\n" for label in labels).encode()
         self._status = status
+        self._max_body_bytes = max_body_bytes
         self._inference = Inference(
             signatures=signatures,
             router=router,
@@ -76,8 +78,9 @@ class Gateway:
         """One request."""
         if scope["type"] != "http":
             raise RuntimeError(f"only HTTP is served, not {scope['type']}")
+        incoming = Body(receive, scope["headers"])
         try:
-            answer = await self._answer(scope, receive)
+            answer = await self._answer(scope, incoming)
         except DisconnectedError:
             return
         except HttpError as error:
@@ -87,14 +90,19 @@ class Gateway:
             text = {"error": "internal error; the server's log has it"}
             answer = Answer.of(HTTPStatus.INTERNAL_SERVER_ERROR, text)
         headers = [*answer.headers, *self._common, (b"content-length", str(len(answer.body)).encode())]
-        if self._status().draining:
-            # The connection must not be used again: this VM will soon be gone.
+        slow = answer.status == HTTPStatus.REQUEST_TIMEOUT
+        arrived = incoming.complete or await incoming.discard(self._max_body_bytes, 0 if slow else DISCARD_S)
+        if self._status().draining or not arrived:
+            # The connection must not be used again: this VM will soon be gone, or what comes next is body.
             headers.append((b"connection", b"close"))
         body = b"" if scope["method"] == "HEAD" else answer.body
         await send({"type": "http.response.start", "status": int(answer.status), "headers": headers})
-        await send({"type": "http.response.body", "body": body})
+        await send({"type": "http.response.body", "body": body, "more_body": not arrived})
+        if not arrived:
+            await incoming.discard(self._max_body_bytes, LINGER_S)
+            await send({"type": "http.response.body"})
 
-    async def _answer(self, scope: Scope, receive: Receive) -> Answer:
+    async def _answer(self, scope: Scope, incoming: Body) -> Answer:
         path, method = scope["path"], scope["method"]
         if path == contract.LIVENESS_PATH:
             _only(method, path, "GET", "HEAD")
@@ -109,7 +117,7 @@ class Gateway:
             raise not_found(f"Could not find version {version} of model {model}")
         if rest == ":predict":
             _only(method, path, "POST")
-            return await self._inference.answer(scope, receive)
+            return await self._inference.answer(scope, incoming)
         _only(method, path, "GET", "HEAD")
         if rest == "/metadata":
             return Answer(HTTPStatus.OK, self._metadata)

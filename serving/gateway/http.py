@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, TypeAlias
@@ -80,42 +79,6 @@ def unavailable(reason: str) -> HttpError:
     return HttpError(HTTPStatus.SERVICE_UNAVAILABLE, reason)
 
 
-def overloaded() -> HttpError:
-    """429: come back in a second."""
-    text = "this server holds as many requests as it may; try again"
-    return HttpError(HTTPStatus.TOO_MANY_REQUESTS, text, ((b"retry-after", b"1"),))
-
-
-def content_length(headers: Iterable[tuple[bytes, bytes]]) -> int | None:
-    """The declared length of the body, if any; the HTTP parser has checked its form."""
-    for name, value in headers:
-        if name == b"content-length":
-            return int(value)
-    return None
-
-
-async def read_body(receive: Receive, limit: int, timeout_s: float) -> bytes:
-    """The whole body.
-
-    Raises:
-        HttpError: it is longer than `limit` bytes, or took longer than `timeout_s` to arrive.
-        DisconnectedError: the client went away.
-    """
-    chunks: list[bytes] = []
-    size = 0
-    try:
-        async with asyncio.timeout(timeout_s):
-            while True:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise DisconnectedError
-                chunk: bytes = message.get("body", b"")
-                size += len(chunk)
-                if size > limit:
-                    raise too_large(limit)
-                chunks.append(chunk)
-                if not message.get("more_body", False):
-                    return chunks[0] if len(chunks) == 1 else b"".join(chunks)
-    except TimeoutError:
-        text = f"the request body did not arrive within {timeout_s:.0f} s"
-        raise HttpError(HTTPStatus.REQUEST_TIMEOUT, text) from None
+def late() -> HttpError:
+    """504, TensorFlow Serving's status for a deadline that passed (util/net_http, `ToHTTPStatusCode`)."""
+    return HttpError(HTTPStatus.GATEWAY_TIMEOUT, "the model did not answer in time")

@@ -10,14 +10,18 @@ import grpc
 
 import contract
 from artifact.signature import Form
-from serving.gateway.http import bad_request, unavailable
+from serving.gateway.admission import overloaded
+from serving.gateway.deadlines import Deadlines
+from serving.gateway.http import bad_request, late, unavailable
 from serving.health import Status
 from serving.tensors import Array
-from serving.triton import InferError, Triton
+from serving.triton import WAITED, InferError, Triton
 
 _ELSEWHERE: Final = {grpc.StatusCode.INTERNAL, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNAVAILABLE}
 """A dead stub, an unloaded model, a full queue: another GPU may answer. Inference changes nothing, so it may be tried
 there."""
+_LEAST_QUEUE_S: Final = 0.001
+"""Zero would mean no limit to Triton."""
 
 
 class Router:
@@ -28,11 +32,14 @@ class Router:
         self._status = status
         self._outstanding = dict.fromkeys(gpus, 0)
 
-    async def infer(self, form: Form, inputs: Mapping[str, Array], count: int, deadline: float) -> dict[str, Array]:
-        """Run a batch of `count` images until `deadline` (monotonic).
+    async def infer(
+        self, form: Form, inputs: Mapping[str, Array], count: int, deadlines: Deadlines
+    ) -> dict[str, Array]:
+        """Run a batch of `count` images.
 
         Raises:
-            HttpError: 503 if no GPU answers, 400 if Triton finds the tensors wrong.
+            HttpError: 503 if no GPU answers, 400 if Triton finds the tensors wrong, 429 if it waited too long for
+                a GPU, 504 if the answer is late.
         """
         tried: set[int] = set()
         reason = ""
@@ -40,13 +47,17 @@ class Router:
             tried.add(gpu)
             self._outstanding[gpu] += count
             try:
-                timeout_s = max(0.0, deadline - time.monotonic())
-                return await self._triton.infer(contract.triton_model_name(form, gpu), inputs, timeout_s)
+                now = time.monotonic()
+                timeout_s, queue_s = max(0.0, deadlines.answer_by - now), max(_LEAST_QUEUE_S, deadlines.start_by - now)
+                model = contract.triton_model_name(form, gpu)
+                return await self._triton.infer(model, inputs, timeout_s, queue_timeout_s=queue_s)
             except InferError as error:
                 if error.code == grpc.StatusCode.INVALID_ARGUMENT:
                     raise bad_request(str(error)) from error
                 if error.code == grpc.StatusCode.DEADLINE_EXCEEDED:
-                    raise unavailable("the model did not answer in time") from error
+                    raise late() from error
+                if error.code == grpc.StatusCode.UNAVAILABLE and WAITED in str(error):
+                    raise overloaded("this request waited too long for a GPU") from error
                 if error.code not in _ELSEWHERE:
                     raise unavailable(f"inference failed: {error}") from error
                 reason = f"inference failed: {error}"

@@ -17,6 +17,7 @@ from artifact.folder import ArtifactFolder
 from artifact.signature import Form, SignatureFile
 from serving.gateway.admission import Admission
 from serving.gateway.app import Gateway
+from serving.gateway.deadlines import Deadlines
 from serving.gateway.http import HttpError
 from serving.health import Status
 from serving.tensors import Array
@@ -47,8 +48,10 @@ class FakeRouter:
     batches: list[tuple[Form, dict[str, Array]]] = field(default_factory=list)
     refusal: HttpError | None = None
 
-    async def infer(self, form: Form, inputs: Mapping[str, Array], count: int, deadline: float) -> dict[str, Array]:
-        del deadline
+    async def infer(
+        self, form: Form, inputs: Mapping[str, Array], count: int, deadlines: Deadlines
+    ) -> dict[str, Array]:
+        del deadlines
         self.batches.append((form, dict(inputs)))
         if self.refusal:
             raise self.refusal
@@ -111,9 +114,9 @@ class Client:
         await self.app(scope, receive, send)
         if not sent:
             return Reply(0, {}, b"")
-        start, end = sent
+        start, *parts = sent
         names = {name.decode(): value.decode() for name, value in start["headers"]}
-        return Reply(start["status"], names, end["body"])
+        return Reply(start["status"], names, b"".join(part.get("body", b"") for part in parts))
 
     async def predict(self, body: bytes | Any, **options: Any) -> Reply:
         """POST to `:predict`."""

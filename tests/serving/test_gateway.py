@@ -179,7 +179,7 @@ async def test_a_body_above_the_limit_is_413_declared_or_not(client: Client) -> 
 
 
 async def test_a_full_gateway_refuses_with_429_and_keeps_the_connection(client: Client) -> None:
-    with client.admission.admit(0) as place:
+    with client.admission.admit() as place:
         place.grow(64)
         reply = await client.predict(RED)
     assert reply.status == 429
@@ -189,20 +189,21 @@ async def test_a_full_gateway_refuses_with_429_and_keeps_the_connection(client: 
 
 
 async def test_a_full_gateway_does_not_even_read_the_body(client: Client) -> None:
-    with client.admission.admit(0) as place:
+    with client.admission.admit() as place:
         place.grow(64)
         assert (await client.predict(b"no JSON at all")).status == 429
     assert (await client.predict(b"no JSON at all")).status == 400
 
 
 async def test_too_many_bytes_at_once_are_429(client: Client) -> None:
-    with client.admission.admit(2**20):
+    with client.admission.admit() as place:
+        place.hold(2**20)
         assert (await client.predict(RED)).status == 429
     assert (await client.predict(RED)).status == 200
 
 
 async def test_too_many_images_at_once_are_429_and_leave_no_trace(client: Client) -> None:
-    with client.admission.admit(0) as place:
+    with client.admission.admit() as place:
         place.grow(60)
         assert (await client.predict({"instances": [b64(colour_jpeg("red"))] * 8})).status == 429
         assert (await client.predict(RED)).status == 200

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
@@ -11,6 +10,7 @@ import grpc
 import numpy as np
 import pytest
 
+from serving.gateway.deadlines import Deadlines
 from serving.gateway.http import HttpError
 from serving.gateway.router import Router
 from serving.health import Status
@@ -29,8 +29,10 @@ class FakeTriton:
     release: asyncio.Event = field(default_factory=asyncio.Event)
     errors: dict[str, grpc.StatusCode] = field(default_factory=dict)
 
-    async def infer(self, model: str, inputs: Mapping[str, Array], timeout_s: float) -> dict[str, Array]:
-        assert timeout_s > 0
+    async def infer(
+        self, model: str, inputs: Mapping[str, Array], timeout_s: float, *, queue_timeout_s: float
+    ) -> dict[str, Array]:
+        assert timeout_s > queue_timeout_s > 0
         self.asked.append(model)
         if model in self.errors:
             raise InferError(self.errors[model], f"{model} failed")
@@ -43,8 +45,8 @@ def router(triton: FakeTriton, gpus: tuple[int, ...], status: Status | None = No
     return Router(triton, gpus, lambda: current)  # type: ignore[arg-type]
 
 
-def soon() -> float:
-    return time.monotonic() + 5
+def soon() -> Deadlines:
+    return Deadlines.of(4, 5)
 
 
 async def test_requests_spread_over_gpus_by_outstanding_images() -> None:
@@ -91,7 +93,7 @@ async def test_a_gpu_that_fails_hands_its_request_to_another(code: grpc.StatusCo
     [
         (grpc.StatusCode.INTERNAL, 503, 2),
         (grpc.StatusCode.UNAVAILABLE, 503, 2),
-        (grpc.StatusCode.DEADLINE_EXCEEDED, 503, 1),
+        (grpc.StatusCode.DEADLINE_EXCEEDED, 504, 1),
         (grpc.StatusCode.INVALID_ARGUMENT, 400, 1),
     ],
 )
