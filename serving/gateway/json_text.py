@@ -1,0 +1,120 @@
+"""JSON as TensorFlow Serving and Triton read it: NaN and Infinity are numbers, and the first of equal keys counts.
+
+Both parse with RapidJSON, which takes NaN and Infinity, keeps every member of an object, and finds the first of a name.
+orjson refuses the former and keeps the last of equal keys, but is two to five times as fast as Python's parser. So it
+reads every document, and Python's reads again the few that need it.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Iterable
+from typing import Any, Final
+
+import numpy as np
+import orjson
+
+from serving.gateway.http import Json, bad_request
+from serving.tensors import Array
+
+_TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|(?P<sign>-?)(?P<word>NaN|Inf(?:inity)?)', re.DOTALL)
+_WORDS: Final = (b"NaN", b"Inf")
+_NULL: Final = re.compile(b"null")
+
+
+def parse_object(body: bytes) -> dict[str, Any]:
+    """The JSON object that `body` holds, UTF-8 with or without a byte order mark.
+
+    Raises:
+        HttpError: 400, it is no JSON, or no object.
+    """
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        document = _lenient(body, error)
+    else:
+        if _may_repeat_keys(document, body):
+            document = _first_keys(body.decode())
+    if not isinstance(document, dict):
+        raise bad_request(f"the request must be a JSON object, not {kind_of(document)}")
+    return document
+
+
+def kind_of(value: Json) -> str:
+    """What a JSON value is, for a message."""
+    if value is None:
+        return "null"
+    names = {dict: "an object", list: "a list", str: "a string", bool: "true or false"}
+    return names.get(type(value), "a number")
+
+
+def numbers(array: Array) -> Json:
+    """An array of numbers or truth values for orjson, as short as its type allows; NaN and Infinity by name."""
+    if array.dtype.kind != "f" or np.isfinite(array).all():
+        return array
+    # orjson writes null for what is no JSON, and nothing else in an array of numbers is null.
+    text = orjson.dumps(array, option=orjson.OPT_SERIALIZE_NUMPY)
+    words = iter([_word(value) for value in array[~np.isfinite(array)].tolist()])
+    return orjson.Fragment(_NULL.sub(lambda _: next(words), text))
+
+
+def _word(value: float) -> bytes:
+    return b"NaN" if value != value else b"Infinity" if value > 0 else b"-Infinity"  # noqa: PLR0124 - NaN's own mark
+
+
+def _lenient(body: bytes, error: ValueError) -> Json:
+    if not body:
+        raise bad_request("JSON parse error: the document is empty")
+    if body.startswith(codecs.BOM_UTF8) or any(word in body for word in _WORDS):
+        try:
+            return _first_keys(_TOKEN.sub(_python_word, body.decode("utf-8-sig")))
+        except (ValueError, RecursionError):
+            pass
+    raise bad_request(f"JSON parse error: {error}")
+
+
+def _python_word(match: re.Match[str]) -> str:
+    """RapidJSON's spellings as Python's: Inf for Infinity, and NaN may have a sign."""
+    word = match["word"]
+    if word is None:
+        return match[0]
+    return "NaN" if word == "NaN" else f"{match['sign']}Infinity"
+
+
+def _first_keys(text: str) -> Json:
+    return json.loads(text, object_pairs_hook=_first_of_each)
+
+
+def _first_of_each(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    return dict(reversed(pairs)) if len({key for key, _ in pairs}) != len(pairs) else dict(pairs)
+
+
+def _may_repeat_keys(document: Json, body: bytes) -> bool:
+    """Whether `body` has more colons than `document` has keys: some key was there twice, or a string holds a colon.
+
+    Looks no deeper than it must: base64 and numbers have no colons, so most requests are done at their first objects.
+    """
+    keys = 0
+    level: list[Any] = [document]
+    while level:
+        keys += sum(len(value) for value in level if isinstance(value, dict))
+        if not _has_more_colons(body, keys):
+            return False
+        level = [child for value in level for child in _children(value) if isinstance(child, (dict, list))]
+    return True
+
+
+def _children(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return value.values() if isinstance(value, dict) else value
+
+
+def _has_more_colons(body: bytes, count: int) -> bool:
+    at = -1
+    for _ in range(count + 1):
+        # Finding one is eight times as fast as counting all.
+        at = body.find(b":", at + 1)
+        if at < 0:
+            return False
+    return True
