@@ -18,15 +18,18 @@ class FrozenSignature:
     inputs: dict[str, str]
     outputs: dict[str, str]
 
-    def runner(self, output: str, before_softmax: bool = False) -> TensorFlowRunner:
-        """A function of the inputs, in their order, to one output; with `before_softmax` to its logits."""
-        return TensorFlowRunner(self, output, before_softmax)
+    def runner(self, output: str, before_softmax: bool = False, xla: bool = False) -> TensorFlowRunner:
+        """A function of the inputs, in their order, to one output; with `before_softmax` to its logits.
+
+        With `xla` it is compiled by XLA, anew for each batch size.
+        """
+        return TensorFlowRunner(self, output, before_softmax, xla)
 
 
 class TensorFlowRunner:
     """Runs the graph natively in TensorFlow."""
 
-    def __init__(self, signature: FrozenSignature, output: str, before_softmax: bool) -> None:
+    def __init__(self, signature: FrozenSignature, output: str, before_softmax: bool, xla: bool) -> None:
         import tensorflow as tf  # noqa: PLC0415 - takes seconds to import
 
         def load() -> None:
@@ -41,7 +44,8 @@ class TensorFlowRunner:
             if fetch.op.type == "Softmax":
                 fetch = fetch.op.inputs[0]
         feeds = [whole.graph.get_tensor_by_name(name) for name in signature.inputs.values()]
-        self._function = whole.prune(feeds, fetch)
+        pruned = whole.prune(feeds, fetch)
+        self._function = tf.function(pruned, jit_compile=True) if xla else pruned
 
     def __call__(self, *inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
         """The output for these inputs."""
