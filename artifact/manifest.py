@@ -39,6 +39,8 @@ class Plan(_Schema):
     tensorrt: str
     folder: str
     """Folder inside the archive: `plans/<gpu>-sm<cc>-trt<version>`; files are `<precision>.<image|tensor>.plan`."""
+    profiles: tuple[tuple[int, int, int], ...] = ()
+    """Smallest, best and greatest batch of each optimisation profile, by its index."""
 
 
 class GateResult(_Schema):

@@ -1,0 +1,1 @@
+"""TensorRT plans: built with the container's own TensorRT, inspected, and the graphs' fusion checked without a GPU."""
