@@ -1,22 +1,38 @@
-"""A signature of a SavedModel with its variables made constants: what the reference answers and what is converted."""
+"""A graph with its variables made constants: what the reference answers and what is converted."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
+from artifact.source import SAVED_MODEL
+from model.errors import BuildError
+from model.export.layout import takes_nchw, with_nhwc_kernels
+
+SERVE_TAG: Final = "serve"
+DEFAULT_SIGNATURE: Final = "serving_default"
+_INIT_SIGNATURE: Final = "__saved_model_init_op"
+
 
 @dataclass(frozen=True, slots=True)
 class FrozenSignature:
-    """Graph definition of one signature. `inputs` and `outputs` map the signature's names to graph tensors."""
+    """Graph definition of one signature. `inputs` and `outputs` map names to graph tensors (`node:0`)."""
 
     graph_def: Any
     inputs: dict[str, str]
     outputs: dict[str, str]
+
+    @property
+    def reference(self) -> str:
+        """How `runner` runs it, for whoever reads what was compared."""
+        if takes_nchw(self.graph_def):
+            return "TensorFlow, its NCHW kernels transposed to NHWC (TensorFlow has no others for CPUs)"
+        return "TensorFlow"
 
     def runner(self, output: str, before_softmax: bool = False, xla: bool = False) -> TensorFlowRunner:
         """A function of the inputs, in their order, to one output; with `before_softmax` to its logits.
@@ -27,13 +43,13 @@ class FrozenSignature:
 
 
 class TensorFlowRunner:
-    """Runs the graph natively in TensorFlow."""
+    """Runs the graph natively in TensorFlow, as `FrozenSignature.reference` says."""
 
     def __init__(self, signature: FrozenSignature, output: str, before_softmax: bool, xla: bool) -> None:
         import tensorflow as tf  # noqa: PLC0415 - takes seconds to import
 
         def load() -> None:
-            tf.graph_util.import_graph_def(signature.graph_def, name="")
+            tf.graph_util.import_graph_def(with_nhwc_kernels(signature.graph_def), name="")
 
         self._tf = tf
         whole = tf.compat.v1.wrap_function(load, [])
@@ -54,23 +70,23 @@ class TensorFlowRunner:
 
 
 def freeze(saved_model: Path, signature: str) -> FrozenSignature:
-    """Read one signature and make its variables constants.
+    """Read one signature of a SavedModel of TensorFlow 1 or 2 and make its variables constants.
 
     Raises:
-        ValueError: the SavedModel has no such signature; the message names those it has.
+        BuildError: TensorFlow cannot read it.
     """
     import tensorflow as tf  # noqa: PLC0415 - takes seconds to import
     from tensorflow.python.framework.convert_to_constants import (  # noqa: PLC0415 - takes seconds to import
         convert_variables_to_constants_v2,
     )
 
-    # Held until the end: the variables live as long as the loaded object does.
-    loaded = tf.saved_model.load(str(saved_model))
-    signatures = loaded.signatures
-    if signature not in signatures:
-        raise ValueError(f"{saved_model} has no signature {signature!r}; it has {', '.join(sorted(signatures))}")
-    function = signatures[signature]
-    frozen = convert_variables_to_constants_v2(function)
+    try:
+        # Held until the end: the variables live as long as the loaded object does.
+        loaded = tf.saved_model.load(str(saved_model), tags=[SERVE_TAG])
+        function = loaded.signatures[signature]
+        frozen = convert_variables_to_constants_v2(function)
+    except Exception as error:
+        raise BuildError(f"TensorFlow cannot read signature {signature!r}: {first_line(error)}") from error
     # Both sides are flattened in the sorted order of their names.
     input_names = sorted(function.structured_input_signature[1])
     output_names = sorted(function.structured_outputs)
@@ -79,3 +95,96 @@ def freeze(saved_model: Path, signature: str) -> FrozenSignature:
         {name: tensor.name for name, tensor in zip(input_names, frozen.inputs, strict=True)},
         {name: tensor.name for name, tensor in zip(output_names, frozen.outputs, strict=True)},
     )
+
+
+def signature_names(saved_model: Path) -> tuple[str, ...]:
+    """Names of a SavedModel's signatures, sorted, read without loading it.
+
+    Raises:
+        BuildError: no SavedModel, or none with the tag that servers load.
+    """
+    from google.protobuf.message import DecodeError  # noqa: PLC0415 - comes with TensorFlow
+    from tensorflow.core.protobuf import saved_model_pb2  # noqa: PLC0415 - imports TensorFlow
+
+    document = saved_model_pb2.SavedModel()
+    try:
+        document.ParseFromString((saved_model / SAVED_MODEL).read_bytes())
+    except DecodeError as error:
+        raise BuildError(f"{SAVED_MODEL} is damaged: it is no serialised SavedModel") from error
+    tags = [set(graph.meta_info_def.tags) for graph in document.meta_graphs]
+    for graph, tagged in zip(document.meta_graphs, tags, strict=True):
+        if tagged == {SERVE_TAG}:
+            return tuple(sorted(name for name in graph.signature_def if name != _INIT_SIGNATURE))
+    raise BuildError(
+        f"the SavedModel has no graph with the tag {SERVE_TAG}; it has "
+        f"{' and '.join('+'.join(sorted(tagged)) or 'one without tags' for tagged in tags) or 'no graph'}: export it "
+        "for serving"
+    )
+
+
+def choose_signature(known: Sequence[str], wanted: str) -> str:
+    """The signature that is asked for; if none is, the default one or the only one.
+
+    Raises:
+        BuildError: there is none, or no telling which.
+    """
+    if not known:
+        raise BuildError("the SavedModel has no signature: export it with one (tf.saved_model.save(..., signatures=))")
+    if wanted:
+        if wanted not in known:
+            raise BuildError(f"the SavedModel has no signature {wanted!r}; it has {', '.join(known)}")
+        return wanted
+    if DEFAULT_SIGNATURE in known or len(known) == 1:
+        return DEFAULT_SIGNATURE if DEFAULT_SIGNATURE in known else known[0]
+    raise BuildError(
+        f"the SavedModel has the signatures {', '.join(known)} and none of them is {DEFAULT_SIGNATURE}: say which is "
+        "meant (--signature, setting model.signature)"
+    )
+
+
+def read_frozen_graph(path: Path, inputs: Sequence[str], outputs: Sequence[str]) -> FrozenSignature:
+    """Read a graph definition whose weights are constants, and take `inputs` and `outputs`, `node` or `node:0`.
+
+    Raises:
+        BuildError: no graph, it has variables, a tensor is not in it, or none is named; the message lists candidates.
+    """
+    import tensorflow as tf  # noqa: PLC0415 - takes seconds to import
+    from google.protobuf.message import DecodeError  # noqa: PLC0415 - comes with TensorFlow
+
+    graph_def = tf.compat.v1.GraphDef()
+    try:
+        graph_def.ParseFromString(path.read_bytes())
+    except DecodeError as error:
+        raise BuildError(f"{path.name} is no frozen graph: it is not a serialised GraphDef") from error
+    variables = [node.name for node in graph_def.node if node.op in {"VariableV2", "VarHandleOp", "Variable"}]
+    if variables:
+        raise BuildError(
+            f"{path.name} is not frozen: {variables[0]} is a variable; freeze it, or use the SavedModel it came from"
+        )
+    fed = tuple(node.name for node in graph_def.node if node.op in {"Placeholder", "PlaceholderWithDefault"})
+    taken = {name.removeprefix("^").partition(":")[0] for node in graph_def.node for name in node.input}
+    last = tuple(node.name for node in graph_def.node if node.name not in taken and node.op not in {"NoOp", "Const"})
+    known = {node.name for node in graph_def.node}
+    return FrozenSignature(
+        graph_def,
+        _named(inputs or (fed if len(fed) == 1 else ()), fed, known, "input"),
+        _named(outputs or (last if len(last) == 1 else ()), last, known, "output"),
+    )
+
+
+def _named(wanted: Sequence[str], candidates: Sequence[str], known: set[str], role: str) -> dict[str, str]:
+    advice = f"candidates: {', '.join(candidates[:8]) or 'none'} (--{role}-names, setting model.{role}Names)"
+    if not wanted:
+        raise BuildError(f"the frozen graph does not say which of its tensors are its {role}s; {advice}")
+    for name in wanted:
+        if name.partition(":")[0] not in known:
+            raise BuildError(f"the frozen graph has no node {name.partition(':')[0]!r} to be an {role}; {advice}")
+    return {
+        (name.partition(":")[0] if name.endswith(":0") else name): name if ":" in name else f"{name}:0"
+        for name in wanted
+    }
+
+
+def first_line(error: Exception) -> str:
+    """What an exception says first; TensorFlow goes on for pages."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
