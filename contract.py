@@ -59,6 +59,9 @@ MODEL_VERSION_KEY: Final = "fleet-model-version"
 METRIC_SOURCE_KEY: Final = "fleet-metric-source"
 """`agent` (ours writes the metric) or `ops-agent` (Google's does)."""
 
+SERVING_LIMITS_KEY: Final = "fleet-serving-limits"
+"""Limits of the serving processes that differ from the defaults (serving/limits.py), as a JSON object; may be missing."""
+
 BUILD_REQUEST_KEY: Final = "fleet-build-request"
 """What a builder VM builds: a BuildRequest of artifact/recipe.py as JSON."""
 

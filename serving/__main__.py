@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import sys
 import tempfile
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import contract
@@ -14,8 +15,9 @@ from serving import log
 from serving.burn import burn
 from serving.fetch import fetch
 from serving.gpus import NvidiaSmiError
+from serving.limits import LIMITS, LimitError, of_arguments, of_metadata, with_limits
 from serving.metadata import MetadataError, MetadataServer
-from serving.settings import of_vm, without_fleet
+from serving.settings import Settings, of_vm, without_fleet
 from serving.supervisor import StartError, supervise
 from serving.triton import InferError
 
@@ -31,10 +33,10 @@ def main() -> int:
             case "burn":
                 asyncio.run(burn(arguments.host or _own_address(), arguments.seconds))
             case _ if arguments.artifact is None:
-                asyncio.run(supervise(of_vm(MetadataServer.of_environment())))
+                asyncio.run(supervise(_settings_of_vm(arguments.set)))
             case _:
-                _serve_folder(arguments.artifact, arguments.host, arguments.port)
-    except (ArtifactError, InferError, MetadataError, NvidiaSmiError, StartError) as error:
+                _serve_folder(arguments.artifact, arguments.host, arguments.port, of_arguments(arguments.set))
+    except (ArtifactError, InferError, LimitError, MetadataError, NvidiaSmiError, StartError) as error:
         print(f"error: {error}", file=sys.stderr)
         if isinstance(error, MetadataError):
             print("Not on a VM of a fleet? Serve a folder: python -m serving --artifact FOLDER", file=sys.stderr)
@@ -49,6 +51,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument(
         "--port", type=int, default=contract.API_PORT, help="port without a fleet (default: %(default)s)"
     )
+    names = ", ".join(limit.name for limit in LIMITS)
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="NAME=VALUE", help=f"another limit than the default: {names}"
+    )
     commands = parser.add_subparsers(dest="command")
     commands.add_parser("fetch", help="download and verify the artifact that the VM's metadata names")
     load = commands.add_parser("burn", help="keep the GPUs busy through Triton, past the gateway")
@@ -56,9 +62,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _serve_folder(artifact: Path, host: str, port: int) -> None:
+def _settings_of_vm(pairs: Sequence[str]) -> Settings:
+    server = MetadataServer.of_environment()
+    text = server.attribute(contract.SERVING_LIMITS_KEY)
+    try:
+        settings = with_limits(of_vm(server), of_metadata(text) if text else {})
+    except LimitError as error:
+        raise MetadataError(f"metadata {contract.SERVING_LIMITS_KEY}: {error}") from error
+    return with_limits(settings, of_arguments(pairs))
+
+
+def _serve_folder(artifact: Path, host: str, port: int, limits: Mapping[str, str]) -> None:
     with tempfile.TemporaryDirectory(prefix="tensorrt-fleet-") as folder:
-        asyncio.run(supervise(without_fleet(artifact, host, port, Path(folder, "run"))))
+        asyncio.run(supervise(with_limits(without_fleet(artifact, host, port, Path(folder, "run")), limits)))
 
 
 def _own_address() -> str:

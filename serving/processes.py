@@ -10,6 +10,7 @@ import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 _log = logging.getLogger(__name__)
@@ -18,8 +19,6 @@ FIRST_DELAY_S: Final = 0.2
 MAX_DELAY_S: Final = 30.0
 STEADY_S: Final = 60.0
 """Having run this long, a process that ends counts as its first failure again."""
-GIVE_UP_AFTER: Final = 10
-"""Failures in a row after which a process is hopeless: it is still started, but the VM should be replaced."""
 
 _PR_SET_PDEATHSIG: Final = 1
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -30,9 +29,12 @@ def restart_delay_s(failures: int) -> float:
     return min(MAX_DELAY_S, FIRST_DELAY_S * 2.0 ** (failures - 1))
 
 
-def die_with_parent() -> None:
+def die_with(parent: int) -> None:
     """Have the kernel kill this process when its parent is gone, however it went: ports must be free for the next."""
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        # It went before it could be watched.
+        os._exit(1)
 
 
 class Child:
@@ -68,11 +70,10 @@ class Child:
         """Process id while it runs."""
         return self._process.pid if self._process and self._process.returncode is None else None
 
-    @property
-    def hopeless(self) -> bool:
-        """Whether it has failed too often in a row, and does not run steadily since."""
+    def hopeless(self, give_up_after: int) -> bool:
+        """Whether it has failed so often in a row, and does not run steadily since."""
         steady = self.pid is not None and time.monotonic() - self._began > STEADY_S
-        return self.failures >= GIVE_UP_AFTER and not steady
+        return self.failures >= give_up_after and not steady
 
     def start(self) -> None:
         """Start it, and keep it running."""
@@ -129,7 +130,7 @@ class Child:
                 stderr=writer,
                 # Ctrl-C in a terminal is for the supervisor alone, which ends the others in their order.
                 start_new_session=True,
-                preexec_fn=die_with_parent,
+                preexec_fn=partial(die_with, os.getpid()),
             )
         except OSError:
             if reader is not None:

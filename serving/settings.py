@@ -60,10 +60,14 @@ class Settings:
     """Images a GPU that the VM holds at once, waiting or running: bounds memory, where the deadline alone would let in
     more."""
     max_body_bytes: int = 64 * 2**20
+    body_timeout_s: float = 20.0
+    """Time that a request's body has to arrive."""
     max_buffered_bytes: int = 512 * 2**20
     """Sum of the request bodies that one gateway worker holds at once."""
     request_timeout_s: float = 25.0
     """Below the balancer's 30 s, so that a client gets our answer and not its."""
+    give_up_after: int = 10
+    """Ends of one process in a row after which the VM is not live: it is still started, but the VM should go."""
 
     @property
     def triton_address(self) -> str:

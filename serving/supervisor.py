@@ -165,7 +165,9 @@ class _Vm:
 
     async def _beat(self) -> None:
         while True:
-            hopeless = [c.name for c in (*self._workers, self._triton.child) if c.hopeless]
+            hopeless = [
+                c.name for c in (*self._workers, self._triton.child) if c.hopeless(self._settings.give_up_after)
+            ]
             self._health.given_up = f"{', '.join(hopeless)} ended too often" if hopeless else ""
             self._publish()
             await asyncio.sleep(HEARTBEAT_S)

@@ -43,6 +43,7 @@ async def serve(settings: Settings, listener: socket.socket, gpus: list[int]) ->
             admission=Admission(images, settings.max_buffered_bytes, settings.queue_deadline_s),
             decoders=decoders,
             max_body_bytes=settings.max_body_bytes,
+            body_timeout_s=settings.body_timeout_s,
             request_timeout_s=settings.request_timeout_s,
         )
         config = uvicorn.Config(

@@ -53,6 +53,7 @@ class Gateway:
         admission: Admission,
         decoders: Executor,
         max_body_bytes: int,
+        body_timeout_s: float,
         request_timeout_s: float,
     ) -> None:
         self._version = str(version)
@@ -66,6 +67,7 @@ class Gateway:
             admission=admission,
             decoders=decoders,
             max_body_bytes=max_body_bytes,
+            body_timeout_s=body_timeout_s,
             request_timeout_s=request_timeout_s,
         )
         self._common: Headers = (

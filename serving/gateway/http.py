@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any, TypeAlias
+from typing import Any, Final, TypeAlias
 
 import orjson
 
@@ -18,6 +18,15 @@ Json: TypeAlias = Any
 Headers = tuple[tuple[bytes, bytes], ...]
 
 JSON: Headers = ((b"content-type", b"application/json"),)
+_REASONS: Final = {
+    HTTPStatus.REQUEST_TIMEOUT: "slow_body",
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: "too_large",
+    HTTPStatus.UNSUPPORTED_MEDIA_TYPE: "bad_request",
+    HTTPStatus.TOO_MANY_REQUESTS: "overloaded",
+    HTTPStatus.INTERNAL_SERVER_ERROR: "fault",
+    HTTPStatus.SERVICE_UNAVAILABLE: "unavailable",
+    HTTPStatus.GATEWAY_TIMEOUT: "late",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +51,11 @@ class HttpError(Exception):
         self.status = status
         self.headers = headers
 
+    @property
+    def reason(self) -> str:
+        """A word for metrics and the access log."""
+        return _REASONS.get(self.status, "bad_request")
+
     def answer(self) -> Answer:
         """As TensorFlow Serving says it: `{"error": "..."}`."""
         body = Answer.of(self.status, {"error": str(self)}).body
@@ -50,6 +64,14 @@ class HttpError(Exception):
 
 class DisconnectedError(Exception):
     """The client has gone; nobody waits for an answer."""
+
+
+def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
+    """Value of a request's header, or None; `name` is in lower case, as ASGI has them."""
+    for known, value in headers:
+        if known == name:
+            return value
+    return None
 
 
 def bad_request(text: str) -> HttpError:
@@ -66,6 +88,11 @@ def method_not_allowed(method: str, path: str, allowed: str) -> HttpError:
     """405."""
     text = f"{method} is not allowed on {path}; use {allowed}"
     return HttpError(HTTPStatus.METHOD_NOT_ALLOWED, text, ((b"allow", allowed.encode()),))
+
+
+def options(allowed: str) -> Answer:
+    """Answer to OPTIONS: the methods that a path takes, and no body (RFC 9110, 9.3.7)."""
+    return Answer(HTTPStatus.NO_CONTENT, b"", ((b"allow", allowed.encode()),))
 
 
 def too_large(limit: int) -> HttpError:

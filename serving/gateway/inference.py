@@ -4,137 +4,155 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
 from concurrent.futures import Executor
 from contextlib import suppress
-from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
 from artifact.preprocessing import ImageError, UInt8Image, load_image
-from artifact.signature import Preprocessing, Signature, SignatureFile
-from serving.gateway import metrics, predict
+from artifact.signature import Preprocessing
+from serving.gateway import metrics
 from serving.gateway.admission import Admission, Admitted, overloaded
+from serving.gateway.batch import Batch
 from serving.gateway.body import Body
+from serving.gateway.compression import inflate
 from serving.gateway.deadlines import Deadlines, patience_s
 from serving.gateway.http import (
     Answer,
     DisconnectedError,
+    Headers,
     HttpError,
-    Scope,
     bad_request,
+    header,
     late,
     too_large,
 )
 from serving.gateway.router import Router
+from serving.gateway.trace import Trace
 from serving.tensors import Array
 
-BODY_TIMEOUT_S: Final = 20.0
+
+B = TypeVar("B", bound=Batch)
+
+
+class Dialect(Protocol[B]):
+    """How a protocol asks and is answered."""
+
+    def parse(self, headers: Headers, body: bytes) -> B:
+        """Understand a request.
+
+        Raises:
+            HttpError: 400.
+        """
+
+    def encode(self, request: B, outputs: Mapping[str, Array]) -> Answer:
+        """The answer, from the graph's outputs [count, ...] by the graph's names."""
 
 
 class Inference:
-    """Answers predict requests about one model."""
+    """Answers requests for inference with one model, in any dialect."""
 
     def __init__(
         self,
         *,
-        signatures: SignatureFile,
         router: Router,
         admission: Admission,
         decoders: Executor,
         max_body_bytes: int,
+        body_timeout_s: float,
         request_timeout_s: float,
     ) -> None:
-        self._signatures = signatures
         self._router = router
         self._admission = admission
         self._decoders = decoders
         self._max_body_bytes = max_body_bytes
+        self._body_timeout_s = body_timeout_s
         self._request_timeout_s = request_timeout_s
 
-    async def answer(self, scope: Scope, incoming: Body) -> Answer:
-        """One `:predict`, counted and measured.
+    async def answer(self, headers: Headers, incoming: Body, trace: Trace, dialect: Dialect[B]) -> Answer:
+        """Answer one request, and say in `trace` how it went.
 
         Raises:
             HttpError: it is refused, or cannot be answered.
             DisconnectedError: its sender went away.
         """
-        began = time.perf_counter()
-        code = "disconnected"
-        try:
-            answer = await self._predict(scope, incoming)
-            code = str(int(answer.status))
-        except HttpError as error:
-            code = str(int(error.status))
-            if error.status == HTTPStatus.TOO_MANY_REQUESTS:
-                metrics.REJECTED.inc()
-            raise
-        finally:
-            metrics.REQUESTS.labels(code).inc()
-            metrics.SECONDS.observe(time.perf_counter() - began)
-            metrics.IN_FLIGHT.set(self._admission.images)
-        return answer
-
-    async def _predict(self, scope: Scope, incoming: Body) -> Answer:
-        patience = patience_s(scope["headers"])
+        patience = patience_s(headers)
         if incoming.length is not None and incoming.length > self._max_body_bytes:
             raise too_large(self._max_body_bytes)
-        with self._admission.admit(patience) as place:
-            body = await incoming.read(self._max_body_bytes, BODY_TIMEOUT_S, place.hold)
-            # Its time begins now: how long a body takes to arrive is its sender's business.
-            deadlines = Deadlines.of(self._admission.queue_deadline_s, min(self._request_timeout_s, patience))
-            place.grow(1)
+        try:
+            with self._admission.admit(patience) as place:
+                body = await incoming.read(self._max_body_bytes, self._body_timeout_s, place.hold)
+                trace.bytes_in = len(body)
+                encoding = header(headers, b"content-encoding")
+                if encoding is not None:
+                    body = await inflate(body, encoding, self._max_body_bytes, place.hold)
+                # Its time begins now: how long a body takes to arrive is its sender's business.
+                deadlines = Deadlines.of(self._admission.queue_deadline_s, min(self._request_timeout_s, patience))
+                place.grow(1)
+                metrics.IN_FLIGHT.set(self._admission.images)
+                work = self._run(headers, body, place, deadlines, trace, dialect)
+                return await _while_connected(work, incoming, deadlines.answer_by)
+        finally:
             metrics.IN_FLIGHT.set(self._admission.images)
-            return await _while_connected(self._run(body, place, deadlines), incoming, deadlines.answer_by)
 
-    async def _run(self, body: bytes, place: Admitted, deadlines: Deadlines) -> Answer:
-        request = predict.parse(body, self._signatures)
-        place.grow(request.count)
+    async def _run(
+        self, headers: Headers, body: bytes, place: Admitted, deadlines: Deadlines, trace: Trace, dialect: Dialect[B]
+    ) -> Answer:
         began = time.perf_counter()
-        inputs = await self._graph_inputs(request, deadlines.start_by)
+        request = dialect.parse(headers, body)
+        trace.images = request.count
+        place.grow(request.count)
+        inputs = await self._graph_inputs(request, deadlines.start_by, trace)
         decoded = time.perf_counter()
         outputs = await self._router.infer(request.signature.form, inputs, request.count, deadlines)
         place.answered()
         inferred = time.perf_counter()
-        answer = Answer(HTTPStatus.OK, predict.answer(request, outputs))
-        metrics.STAGE_SECONDS.labels("decode").observe(decoded - began)
-        metrics.STAGE_SECONDS.labels("infer").observe(inferred - decoded)
-        metrics.STAGE_SECONDS.labels("encode").observe(time.perf_counter() - inferred)
-        metrics.INSTANCES.inc(request.count)
+        answer = dialect.encode(request, outputs)
+        trace.decode_s = decoded - began - trace.queue_s
+        trace.infer_s = inferred - decoded
+        trace.encode_s = time.perf_counter() - inferred
+        trace.answered = True
         return answer
 
-    async def _graph_inputs(self, request: predict.Predict, start_by: float) -> dict[str, Array]:
+    async def _graph_inputs(self, request: Batch, start_by: float, trace: Trace) -> dict[str, Array]:
         """Arrays by the graph's input names; images are decoded in threads, as their decoder releases Python's lock."""
         inputs = {spec.tensor: request.tensors[spec.name] for spec in request.signature.inputs if spec.kind == "tensor"}
         for spec in request.signature.inputs:
             if spec.kind == "jpeg":
-                images = request.images[spec.name]
-                inputs[spec.tensor] = await self._decode(images, request.signature, request.layout, start_by)
+                inputs[spec.tensor] = await self._decode(request, spec.name, start_by, trace)
         return inputs
 
-    async def _decode(self, images: list[bytes], signature: Signature, layout: str, start_by: float) -> Array:
-        prep = signature.preprocessing
+    async def _decode(self, request: Batch, name: str, start_by: float, trace: Trace) -> Array:
+        prep = request.signature.preprocessing
         assert prep is not None  # noqa: S101 - serving.graphs has refused such a signature
+        images = request.images[name]
         loop = asyncio.get_running_loop()
+        asked = time.perf_counter()
         decoded = await asyncio.gather(
             *(loop.run_in_executor(self._decoders, _decode_by, start_by, image, prep) for image in images),
             return_exceptions=True,
         )
         batch = np.empty((len(images), prep.height, prep.width, 3), np.uint8)
-        for index, pixels in enumerate(decoded):
-            if isinstance(pixels, ImageError):
-                raise bad_request(f"{layout}[{index}]: {pixels}")
-            if isinstance(pixels, BaseException):
-                raise pixels
-            batch[index] = pixels
+        first = time.perf_counter()
+        for index, one in enumerate(decoded):
+            if isinstance(one, ImageError):
+                raise bad_request(f"{request.at(name, index)}: {one}")
+            if isinstance(one, BaseException):
+                raise one
+            batch[index], began = one
+            first = min(first, began)
+        trace.queue_s += first - asked
         return batch
 
 
-def _decode_by(start_by: float, image: bytes, prep: Preprocessing) -> UInt8Image:
+def _decode_by(start_by: float, image: bytes, prep: Preprocessing) -> tuple[UInt8Image, float]:
+    """The pixels, and when their decoding began (time.perf_counter)."""
     if time.monotonic() > start_by:
         raise overloaded("this request waited too long to be decoded")
-    return load_image(image, prep)
+    began = time.perf_counter()
+    return load_image(image, prep), began
 
 
 async def _while_connected(work: Coroutine[Any, Any, Answer], incoming: Body, answer_by: float) -> Answer:

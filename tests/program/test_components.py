@@ -172,7 +172,7 @@ class TestTemplate:
 
     def test_metadata_holds_every_key_of_the_contract(self) -> None:
         keys = {value for name, value in vars(contract).items() if name.endswith("_KEY")}
-        assert keys - {contract.BUILD_REQUEST_KEY} <= template(dev())["metadata"].keys()
+        assert keys - {contract.BUILD_REQUEST_KEY, contract.SERVING_LIMITS_KEY} <= template(dev())["metadata"].keys()
 
     def test_spot_vms_are_spot_and_others_are_not(self) -> None:
         spot, standard = (template(dev(fleet={"pools": [pool(spot=spot)]}))["scheduling"] for spot in (True, False))

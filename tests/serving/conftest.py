@@ -139,6 +139,7 @@ def client(signatures: SignatureFile) -> Iterator[Client]:
             admission=admission,
             decoders=decoders,
             max_body_bytes=2**20,
+            body_timeout_s=2.0,
             request_timeout_s=5.0,
         )
         made = Client(app, SERVING, router, admission)

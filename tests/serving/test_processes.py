@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psutil
 
-from serving.processes import FIRST_DELAY_S, GIVE_UP_AFTER, MAX_DELAY_S, Child, restart_delay_s
+from serving.processes import FIRST_DELAY_S, MAX_DELAY_S, Child, restart_delay_s
 
 
 async def until(condition: Callable[[], bool], seconds: float = 10.0) -> None:
@@ -49,9 +49,9 @@ async def test_a_process_that_cannot_start_is_hopeless_in_the_end() -> None:
     child = Child("nothing", ["/nonexistent/program"])
     child.start()
     await until(lambda: child.failures >= 2)
-    assert not child.hopeless
-    child.failures = GIVE_UP_AFTER
-    assert child.hopeless
+    assert not child.hopeless(give_up_after=10)
+    child.failures = 10
+    assert child.hopeless(give_up_after=10)
     await child.stop(0)
 
 
