@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -18,12 +16,12 @@ from artifact.errors import ArtifactError, ArtifactUnavailableError
 from artifact.folder import RUN_FILES, ArtifactFolder, dump, parse_manifest, parse_status
 from artifact.manifest import MANIFEST_FILE, Manifest
 from artifact.run import RUNS, RunStatus, is_status, run_file, status_object
+from artifact.storage import TIMEOUT_S, client, storage_errors
 from artifact.uri import ArtifactUri
 
 if TYPE_CHECKING:
     from google.cloud import storage
 
-_TIMEOUT_S: Final = 60.0
 _CONTENT_TYPES: Final = {
     ".json": "application/json",
     ".html": "text/html; charset=utf-8",
@@ -57,8 +55,8 @@ def publish(folder: Path, root: str) -> Published:
         raise ArtifactError(f"{folder} is no complete artifact: {archive.name} is missing; build it again")
     verify_file(archive, manifest.archive, str(archive))
     uri = ArtifactUri.under(root, manifest.key)
-    with _storage_errors(f"publishing {uri}"):
-        bucket = _client().bucket(uri.bucket)
+    with storage_errors(f"publishing {uri}"):
+        bucket = client().bucket(uri.bucket)
         standing = _manifest_in(bucket, uri)
         if standing is None:
             _create(bucket, uri.object(archive.name), archive)
@@ -77,8 +75,8 @@ def publish_run(folder: Path, uri: ArtifactUri, run: str) -> None:
     Raises:
         ArtifactUnavailableError: storage refused or did not answer.
     """
-    with _storage_errors(f"writing the report of run {run} to {uri}"):
-        _create_run_files(_client().bucket(uri.bucket), uri, run, folder)
+    with storage_errors(f"writing the report of run {run} to {uri}"):
+        _create_run_files(client().bucket(uri.bucket), uri, run, folder)
 
 
 def write_status(uri: ArtifactUri, sequence: int, status: RunStatus) -> None:
@@ -87,9 +85,9 @@ def write_status(uri: ArtifactUri, sequence: int, status: RunStatus) -> None:
     Raises:
         ArtifactUnavailableError: storage refused or did not answer, or the number is taken.
     """
-    with _storage_errors(f"writing the status of run {status.run} to {uri}"):
-        _client().bucket(uri.bucket).blob(uri.object(status_object(status.run, sequence))).upload_from_string(
-            dump(status), content_type="application/json", if_generation_match=0, timeout=_TIMEOUT_S
+    with storage_errors(f"writing the status of run {status.run} to {uri}"):
+        client().bucket(uri.bucket).blob(uri.object(status_object(status.run, sequence))).upload_from_string(
+            dump(status), content_type="application/json", if_generation_match=0, timeout=TIMEOUT_S
         )
 
 
@@ -99,16 +97,16 @@ def newest_status(uri: ArtifactUri) -> RunStatus | None:
     Raises:
         ArtifactError: it is not valid. ArtifactUnavailableError: storage refused or did not answer.
     """
-    from google.api_core.exceptions import NotFound  # noqa: PLC0415 - see _client
+    from google.api_core.exceptions import NotFound  # noqa: PLC0415 - see artifact.storage
 
-    with _storage_errors(f"reading the runs of {uri}"):
-        bucket = _client().bucket(uri.bucket)
-        blobs = bucket.list_blobs(prefix=uri.object(f"{RUNS}/"), fields="items(name),nextPageToken", timeout=_TIMEOUT_S)
+    with storage_errors(f"reading the runs of {uri}"):
+        bucket = client().bucket(uri.bucket)
+        blobs = bucket.list_blobs(prefix=uri.object(f"{RUNS}/"), fields="items(name),nextPageToken", timeout=TIMEOUT_S)
         names = [blob.name for blob in blobs if is_status(blob.name.removeprefix(uri.folder))]
         if not names:
             return None
         try:
-            content = bucket.blob(max(names)).download_as_bytes(timeout=_TIMEOUT_S)
+            content = bucket.blob(max(names)).download_as_bytes(timeout=TIMEOUT_S)
         except NotFound:
             # Somebody tidies up: then there is no news.
             return None
@@ -122,8 +120,8 @@ def read_manifest(uri: ArtifactUri) -> Manifest | None:
         ArtifactError: it is not valid, or belongs to another key.
         ArtifactUnavailableError: storage refused or did not answer.
     """
-    with _storage_errors(f"reading {uri}"):
-        return _manifest_in(_client().bucket(uri.bucket), uri)
+    with storage_errors(f"reading {uri}"):
+        return _manifest_in(client().bucket(uri.bucket), uri)
 
 
 def fetch(uri: ArtifactUri, parent: Path) -> ArtifactFolder:
@@ -149,10 +147,10 @@ def fetch(uri: ArtifactUri, parent: Path) -> ArtifactFolder:
         )
     with tempfile.TemporaryDirectory(dir=parent, prefix=f".{uri.key}-") as temporary:
         download = Path(temporary, manifest.archive.name)
-        with _storage_errors(f"fetching {uri}{download.name}"):
-            blob = _client().bucket(uri.bucket).blob(uri.object(download.name))
+        with storage_errors(f"fetching {uri}{download.name}"):
+            blob = client().bucket(uri.bucket).blob(uri.object(download.name))
             # The SHA-256 below is the check that counts, so the library need not compute one of its own.
-            blob.download_to_filename(str(download), timeout=_TIMEOUT_S, checksum=None)
+            blob.download_to_filename(str(download), timeout=TIMEOUT_S, checksum=None)
         verify_file(download, manifest.archive, f"{uri}{download.name}")
         staged = Path(temporary, uri.key)
         staged.mkdir()
@@ -171,18 +169,12 @@ def _rename_once(staged: Path, target: Path) -> None:
             raise
 
 
-def _client() -> storage.Client:
-    from google.cloud import storage  # noqa: PLC0415 - takes a second, and most users of this package have no storage
-
-    return storage.Client(project=None)
-
-
 def _manifest_in(bucket: storage.Bucket, uri: ArtifactUri) -> Manifest | None:
-    from google.api_core.exceptions import NotFound  # noqa: PLC0415 - see _client
+    from google.api_core.exceptions import NotFound  # noqa: PLC0415 - see artifact.storage
 
     name = uri.object(MANIFEST_FILE)
     try:
-        content = bucket.blob(name).download_as_bytes(timeout=_TIMEOUT_S)
+        content = bucket.blob(name).download_as_bytes(timeout=TIMEOUT_S)
     except NotFound:
         return None
     manifest = parse_manifest(content, f"gs://{uri.bucket}/{name}")
@@ -201,39 +193,19 @@ def _create_run_files(bucket: storage.Bucket, uri: ArtifactUri, run: str, folder
 
 def _create(bucket: storage.Bucket, name: str, path: Path) -> bool:
     """Upload a file where no object is; whether this call created it."""
-    from google.api_core.exceptions import Forbidden, PreconditionFailed  # noqa: PLC0415 - see _client
+    from google.api_core.exceptions import Forbidden, PreconditionFailed  # noqa: PLC0415 - see artifact.storage
 
     blob = bucket.blob(name)
-    if blob.exists(timeout=_TIMEOUT_S):
+    if blob.exists(timeout=TIMEOUT_S):
         return False
     kind = _CONTENT_TYPES.get(path.suffix, "application/octet-stream")
     try:
-        blob.upload_from_filename(str(path), content_type=kind, if_generation_match=0, timeout=_TIMEOUT_S)
+        blob.upload_from_filename(str(path), content_type=kind, if_generation_match=0, timeout=TIMEOUT_S)
     except PreconditionFailed:
         return False
     except Forbidden:
         # Who may create but not overwrite is told 403 when a racing upload came first.
-        if blob.exists(timeout=_TIMEOUT_S):
+        if blob.exists(timeout=TIMEOUT_S):
             return False
         raise
     return True
-
-
-@contextmanager
-def _storage_errors(doing: str) -> Iterator[None]:
-    from google.api_core.exceptions import Forbidden, GoogleAPIError, NotFound  # noqa: PLC0415 - see _client
-    from google.auth.exceptions import GoogleAuthError  # noqa: PLC0415 - see _client
-    from requests import RequestException  # noqa: PLC0415 - see _client
-
-    try:
-        yield
-    except GoogleAuthError as error:
-        advice = "run `gcloud auth application-default login`, or set STORAGE_EMULATOR_HOST"
-        raise ArtifactUnavailableError(f"{doing}: no usable credentials ({error}); {advice}") from error
-    except NotFound as error:
-        raise ArtifactUnavailableError(f"{doing}: the bucket or object does not exist (404)") from error
-    except Forbidden as error:
-        advice = "these credentials lack a binding on the bucket, or it has not taken effect yet"
-        raise ArtifactUnavailableError(f"{doing}: access denied (403): {advice}") from error
-    except (GoogleAPIError, RequestException) as error:
-        raise ArtifactUnavailableError(f"{doing}: {' '.join(str(error).split())}") from error
