@@ -51,6 +51,8 @@ LIMITS: Final = (
     Limit("drain_s", 0.0, 3600.0, "Served on for so long after SIGTERM, health being 503"),
     Limit("finish_s", 0.0, 3600.0, "Requests in flight so long after SIGTERM are given up"),
     Limit("workers", 1, 256, "Gateway processes"),
+    Limit("access_log_sample", 0.0, 1.0, "Share of the answered requests that the access log tells of"),
+    Limit("access_log_errors_per_s", 0, 10_000, "Failed requests that it tells of, for each gateway process"),
     Limit("give_up_after", 1, 1000, "Ends of one process in a row after which liveness is 503"),
 )
 

@@ -66,6 +66,10 @@ class Settings:
     """Sum of the request bodies that one gateway worker holds at once."""
     request_timeout_s: float = 25.0
     """Below the balancer's 30 s, so that a client gets our answer and not its."""
+    access_log_sample: float = 0.01
+    """Share of the answered requests that the access log tells of, 0 to 1."""
+    access_log_errors_per_s: int = 10
+    """Failed requests that it tells of, for each gateway worker."""
     give_up_after: int = 10
     """Ends of one process in a row after which the VM is not live: it is still started, but the VM should go."""
 

@@ -14,6 +14,7 @@ import uvloop
 
 from artifact.folder import ArtifactFolder
 from serving import log
+from serving.gateway.access_log import AccessLog
 from serving.gateway.admission import Admission
 from serving.gateway.app import Gateway
 from serving.gateway.router import Router
@@ -36,12 +37,14 @@ async def serve(settings: Settings, listener: socket.socket, gpus: list[int]) ->
             vm=settings.vm,
             key=artifact.manifest.key,
             version=settings.model_version,
+            platform="tensorrt_plan" if artifact.manifest.runtime == "tensorrt" else "onnxruntime_onnx",
             signatures=artifact.signatures,
             labels=artifact.labels(),
             status=status.read,
             router=Router(triton, gpus, status.read),
             admission=Admission(images, settings.max_buffered_bytes, settings.queue_deadline_s),
             decoders=decoders,
+            access_log=AccessLog(settings.access_log_sample, settings.access_log_errors_per_s),
             max_body_bytes=settings.max_body_bytes,
             body_timeout_s=settings.body_timeout_s,
             request_timeout_s=settings.request_timeout_s,

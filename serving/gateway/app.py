@@ -1,18 +1,21 @@
-"""The gateway as a raw ASGI application: routes, and what each of them answers."""
+"""The gateway as a raw ASGI application: which protocol a request speaks, and what every answer carries."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
-import re
+import time
 from collections.abc import Callable
 from concurrent.futures import Executor
 from http import HTTPStatus
-from typing import Any, Final
 
 import contract
-from artifact.signature import SignatureFile, TensorSpec
+from artifact.signature import SignatureFile
+from serving.gateway import metrics
+from serving.gateway.access_log import AccessLog
 from serving.gateway.admission import Admission
 from serving.gateway.body import DISCARD_S, LINGER_S, Body
+from serving.gateway.compression import WORTHWHILE_BYTES, gzipped, takes_gzip
 from serving.gateway.http import (
     Answer,
     DisconnectedError,
@@ -23,18 +26,16 @@ from serving.gateway.http import (
     Send,
     method_not_allowed,
     not_found,
+    options,
 )
 from serving.gateway.inference import Inference
+from serving.gateway.open_inference import OpenInference
+from serving.gateway.rest_v1 import RestV1
 from serving.gateway.router import Router
+from serving.gateway.trace import Trace
 from serving.health import Status
-from serving.tensors import TYPES
 
 _log = logging.getLogger(__name__)
-
-_MODEL_ROUTE: Final = re.compile(
-    r"/v1/models/(?P<model>[^/:]+)(?:/versions/(?P<version>[^/:]+))?(?P<rest>|/metadata|/labels|:predict)"
-)
-_PLAIN_TEXT: Final[Headers] = ((b"content-type", b"text/plain; charset=utf-8"),)
 
 
 class Gateway:
@@ -46,23 +47,23 @@ class Gateway:
         vm: str,
         key: str,
         version: int,
+        platform: str,
         signatures: SignatureFile,
         labels: tuple[str, ...],
         status: Callable[[], Status],
         router: Router,
         admission: Admission,
         decoders: Executor,
+        access_log: AccessLog,
         max_body_bytes: int,
         body_timeout_s: float,
         request_timeout_s: float,
     ) -> None:
-        self._version = str(version)
-        self._signatures = signatures
-        self._labels = "".join(f"{label}\n" for label in labels).encode()
         self._status = status
+        self._decoders = decoders
+        self._access_log = access_log
         self._max_body_bytes = max_body_bytes
-        self._inference = Inference(
-            signatures=signatures,
+        inference = Inference(
             router=router,
             admission=admission,
             decoders=decoders,
@@ -70,112 +71,93 @@ class Gateway:
             body_timeout_s=body_timeout_s,
             request_timeout_s=request_timeout_s,
         )
+        self._v1 = RestV1(
+            version=str(version), signatures=signatures, labels=labels, status=status, inference=inference
+        )
+        self._v2 = OpenInference(
+            version=str(version),
+            key=key,
+            platform=platform,
+            signatures=signatures,
+            labels=labels,
+            status=status,
+            inference=inference,
+        )
         self._common: Headers = (
             (contract.SERVED_BY_HEADER.encode(), vm.encode()),
             (contract.MODEL_KEY_HEADER.encode(), key.encode()),
         )
-        self._metadata = Answer.of(HTTPStatus.OK, self._describe()).body
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """One request."""
         if scope["type"] != "http":
             raise RuntimeError(f"only HTTP is served, not {scope['type']}")
+        began = time.perf_counter()
+        trace = Trace(scope["method"], scope["path"])
         incoming = Body(receive, scope["headers"])
         try:
-            answer = await self._answer(scope, incoming)
+            answer = await self._answer(scope["headers"], incoming, trace)
         except DisconnectedError:
+            self._over(trace, 0, 0, began)
             return
         except HttpError as error:
+            trace.reason = error.reason
             answer = error.answer()
         except Exception:  # noqa: BLE001 - a fault of this program is this request's, not the worker's
             _log.exception("a request failed", extra={"path": scope["path"]})
+            trace.reason = "fault"
             text = {"error": "internal error; the server's log has it"}
             answer = Answer.of(HTTPStatus.INTERNAL_SERVER_ERROR, text)
-        headers = [*answer.headers, *self._common, (b"content-length", str(len(answer.body)).encode())]
+        content = answer.body
+        headers = [*answer.headers, *self._common]
+        if trace.answered:
+            headers.append((b"server-timing", trace.server_timing()))
+        if len(content) >= WORTHWHILE_BYTES:
+            headers.append((b"vary", b"accept-encoding"))
+            if takes_gzip(scope["headers"]):
+                content = await asyncio.get_running_loop().run_in_executor(self._decoders, gzipped, content)
+                headers.append((b"content-encoding", b"gzip"))
+        if answer.status != HTTPStatus.NO_CONTENT:
+            headers.append((b"content-length", str(len(content)).encode()))
         slow = answer.status == HTTPStatus.REQUEST_TIMEOUT
         arrived = incoming.complete or await incoming.discard(self._max_body_bytes, 0 if slow else DISCARD_S)
         if self._status().draining or not arrived:
             # The connection must not be used again: this VM will soon be gone, or what comes next is body.
             headers.append((b"connection", b"close"))
-        body = b"" if scope["method"] == "HEAD" else answer.body
+        if trace.method == "HEAD":
+            content = b""
         await send({"type": "http.response.start", "status": int(answer.status), "headers": headers})
-        await send({"type": "http.response.body", "body": body, "more_body": not arrived})
+        await send({"type": "http.response.body", "body": content, "more_body": not arrived})
+        self._over(trace, int(answer.status), len(content), began)
         if not arrived:
             await incoming.discard(self._max_body_bytes, LINGER_S)
             await send({"type": "http.response.body"})
 
-    async def _answer(self, scope: Scope, incoming: Body) -> Answer:
-        path, method = scope["path"], scope["method"]
+    async def _answer(self, headers: Headers, incoming: Body, trace: Trace) -> Answer:
+        path = trace.path
+        if path == contract.PREDICT_PATH and trace.method == "POST":
+            trace.route = "predict"
+            return await self._v1.answer_predict(headers, incoming, trace)
+        if path[:4].lower() == "/v1/":
+            return await self._v1.answer(headers, incoming, trace)
+        if path == "/v2" or path.startswith("/v2/"):
+            return await self._v2.answer(headers, incoming, trace)
         if path == contract.LIVENESS_PATH:
-            _only(method, path, "GET", "HEAD")
-            return self._liveness()
-        route = _MODEL_ROUTE.fullmatch(path)
-        if route is None:
-            raise not_found(f"Malformed request: {method} {path}")
-        model, version, rest = route["model"], route["version"], route["rest"]
-        if model != contract.MODEL_NAME:
-            raise not_found(f"Could not find any versions of model {model}")
-        if version not in (None, self._version):
-            raise not_found(f"Could not find version {version} of model {model}")
-        if rest == ":predict":
-            _only(method, path, "POST")
-            return await self._inference.answer(scope, incoming)
-        _only(method, path, "GET", "HEAD")
-        if rest == "/metadata":
-            return Answer(HTTPStatus.OK, self._metadata)
-        if rest == "/labels":
-            if not self._labels:
-                raise not_found(f"model {model} has no labels")
-            return Answer(HTTPStatus.OK, self._labels, _PLAIN_TEXT)
-        return self._health()
+            trace.route = "healthz"
+            return self._liveness(trace)
+        raise not_found(f"{trace.method} {path}: there is nothing here; the API is below /v1/ and /v2/")
 
-    def _liveness(self) -> Answer:
+    def _over(self, trace: Trace, status: int, bytes_out: int, began: float) -> None:
+        """Tell the metrics and the access log; `status` 0: the client went away."""
+        seconds = time.perf_counter() - began
+        metrics.count(trace, str(status) if status else "disconnected", seconds)
+        self._access_log.record(trace, status, bytes_out, seconds)
+
+    def _liveness(self, trace: Trace) -> Answer:
+        if trace.method == "OPTIONS":
+            return options("GET, HEAD, OPTIONS")
+        if trace.method not in ("GET", "HEAD"):
+            raise method_not_allowed(trace.method, trace.path, "GET, HEAD, OPTIONS")
         status = self._status()
         code = HTTPStatus.OK if status.live else HTTPStatus.SERVICE_UNAVAILABLE
         return Answer.of(code, {"live": status.live, "reason": status.reason})
-
-    def _health(self) -> Answer:
-        """Model status; its code is serving health, unlike TensorFlow Serving's, which is 200 while loading."""
-        status = self._status()
-        error_code = "OK" if status.serving else "UNAVAILABLE"
-        document: dict[str, Any] = {
-            "model_version_status": [
-                {
-                    "version": self._version,
-                    "state": status.state,
-                    "status": {"error_code": error_code, "error_message": status.reason},
-                }
-            ]
-        }
-        if status.serving:
-            return Answer.of(HTTPStatus.OK, document)
-        return Answer.of(HTTPStatus.SERVICE_UNAVAILABLE, {"error": status.reason} | document)
-
-    def _describe(self) -> dict[str, Any]:
-        """As TensorFlow Serving's GetModelMetadata says it in JSON."""
-        signatures = {
-            name: {
-                "inputs": {spec.name: _tensor_info(spec) for spec in signature.inputs},
-                "outputs": {spec.name: _tensor_info(spec) for spec in signature.outputs},
-                "method_name": "tensorflow/serving/predict",
-            }
-            for name, signature in self._signatures.signatures.items()
-        }
-        return {
-            "model_spec": {"name": contract.MODEL_NAME, "signature_name": "", "version": self._version},
-            "metadata": {"signature_def": {"signature_def": signatures}},
-        }
-
-
-def _only(method: str, path: str, *allowed: str) -> None:
-    if method not in allowed:
-        raise method_not_allowed(method, path, ", ".join(allowed))
-
-
-def _tensor_info(spec: TensorSpec) -> dict[str, Any]:
-    dims = [{"size": str(size), "name": ""} for size in spec.shape]
-    return {
-        "dtype": TYPES[spec.dtype].tensorflow,
-        "tensor_shape": {"dim": dims, "unknown_rank": False},
-        "name": spec.tensor,
-    }

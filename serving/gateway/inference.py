@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from concurrent.futures import Executor
 from contextlib import suppress
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import numpy as np
@@ -32,7 +33,6 @@ from serving.gateway.http import (
 from serving.gateway.router import Router
 from serving.gateway.trace import Trace
 from serving.tensors import Array
-
 
 B = TypeVar("B", bound=Batch)
 
@@ -92,16 +92,21 @@ class Inference:
                 deadlines = Deadlines.of(self._admission.queue_deadline_s, min(self._request_timeout_s, patience))
                 place.grow(1)
                 metrics.IN_FLIGHT.set(self._admission.images)
-                work = self._run(headers, body, place, deadlines, trace, dialect)
+                work = self._run(partial(dialect.parse, headers, body), dialect.encode, place, deadlines, trace)
                 return await _while_connected(work, incoming, deadlines.answer_by)
         finally:
             metrics.IN_FLIGHT.set(self._admission.images)
 
     async def _run(
-        self, headers: Headers, body: bytes, place: Admitted, deadlines: Deadlines, trace: Trace, dialect: Dialect[B]
+        self,
+        parse: Callable[[], B],
+        encode: Callable[[B, Mapping[str, Array]], Answer],
+        place: Admitted,
+        deadlines: Deadlines,
+        trace: Trace,
     ) -> Answer:
         began = time.perf_counter()
-        request = dialect.parse(headers, body)
+        request = parse()
         trace.images = request.count
         place.grow(request.count)
         inputs = await self._graph_inputs(request, deadlines.start_by, trace)
@@ -109,7 +114,7 @@ class Inference:
         outputs = await self._router.infer(request.signature.form, inputs, request.count, deadlines)
         place.answered()
         inferred = time.perf_counter()
-        answer = dialect.encode(request, outputs)
+        answer = encode(request, outputs)
         trace.decode_s = decoded - began - trace.queue_s
         trace.infer_s = inferred - decoded
         trace.encode_s = time.perf_counter() - inferred

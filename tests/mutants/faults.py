@@ -301,7 +301,7 @@ SERVING = (
     ),
     Fault(
         name="gateway answers health with 200 whatever the supervisor says",
-        file="serving/gateway/app.py",
+        file="serving/gateway/rest_v1.py",
         old='return Answer.of(HTTPStatus.SERVICE_UNAVAILABLE, {"error": status.reason} | document)',
         new='return Answer.of(HTTPStatus.OK, {"error": status.reason} | document)',
         test="tests/serving/test_gateway.py::test_health_and_liveness_follow_the_supervisor",

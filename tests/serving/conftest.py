@@ -15,6 +15,7 @@ import pytest
 
 from artifact.folder import ArtifactFolder
 from artifact.signature import Form, SignatureFile
+from serving.gateway.access_log import AccessLog
 from serving.gateway.admission import Admission
 from serving.gateway.app import Gateway
 from serving.gateway.deadlines import Deadlines
@@ -132,12 +133,14 @@ def client(signatures: SignatureFile) -> Iterator[Client]:
             vm="vm-1",
             key="0123456789abcdef0123",
             version=3,
+            platform="onnxruntime_onnx",
             signatures=signatures,
             labels=tuple(COLOURS),
             status=lambda: made.status,
             router=router,  # type: ignore[arg-type]
             admission=admission,
             decoders=decoders,
+            access_log=AccessLog(sample=1.0, errors_per_s=1000),
             max_body_bytes=2**20,
             body_timeout_s=2.0,
             request_timeout_s=5.0,
