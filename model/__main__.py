@@ -16,6 +16,7 @@ from artifact.key import artifact_key
 from artifact.manifest import Manifest, Runtime
 from artifact.recipe import NONE, BuildRequest, CalibrationMethod, Recipe
 from artifact.run import new_run, valid_run
+from model.commands import benchmark
 from model.errors import BuildError
 
 if TYPE_CHECKING:
@@ -62,6 +63,7 @@ def _parser() -> argparse.ArgumentParser:
     publish.add_argument("root", metavar="gs://BUCKET[/PREFIX]", help="where artifacts are kept")
     _add_output(publish)
     publish.set_defaults(run=_publish)
+    benchmark.add(commands)
     return parser
 
 

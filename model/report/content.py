@@ -108,6 +108,17 @@ class Missing:
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """One way to run a row that was tried, so that the best could be taken."""
+
+    row: str
+    options: str
+    threads: int
+    batch: int
+    images_per_s: float
+
+
+@dataclass(frozen=True, slots=True)
 class Agreement:
     """How one row answers a set of photos, next to the reference row, as serving cuts them."""
 
@@ -161,6 +172,8 @@ class Comparison:
     photos: tuple[PhotoAnswer, ...] = ()
     agreement: tuple[Agreement, ...] = ()
     missing: tuple[Missing, ...] = ()
+    trials: tuple[Trial, ...] = ()
+    """Ways to run native TensorFlow; `speed` has the fastest at each batch size."""
     scores: str = "probability"
     """What `Ranked.score` is."""
 

@@ -16,6 +16,7 @@ from model.report.content import (
     PhotoAnswer,
     QuantisedGraph,
     Speed,
+    Trial,
     speed_up,
 )
 from model.report.plots import layer_plot, sensitivity_plot, speed_plot
@@ -186,10 +187,24 @@ def _speed(comparison: Comparison) -> list[str]:
                 ),
             )
         )
+    if comparison.trials:
+        sections.append(_trials(comparison.trials))
     if comparison.missing:
         items = [(html.escape(row_name(m.row)), html.escape(m.reason)) for m in comparison.missing]
         sections.append(_section("Not measured", _table(("row", "why"), items)))
     return sections
+
+
+def _trials(trials: Sequence[Trial]) -> str:
+    rows = [(t.options, str(t.threads), str(t.batch), rate(t.images_per_s)) for t in trials]
+    return _section(
+        "Ways to run native TensorFlow",
+        _note(
+            "The fastest at each batch size is the native row. One that is less than half as fast as the best at the "
+            "smallest batch is not tried at larger ones."
+        ),
+        _table(("", "threads", "batch", "images/s"), [tuple(map(html.escape, row)) for row in rows]),
+    )
 
 
 def _notes(rows: Iterable[Speed]) -> Iterable[tuple[str, str]]:

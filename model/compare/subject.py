@@ -1,0 +1,153 @@
+"""What `python -m model benchmark` is asked to compare: an artifact, and the TensorFlow model that it was made from."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from artifact.errors import ArtifactError
+from artifact.folder import ArtifactFolder
+from artifact.key import artifact_key
+from artifact.manifest import MANIFEST_FILE
+from artifact.recipe import BuildRequest
+from artifact.repository import fetch
+from artifact.signature import Signature
+from artifact.source import is_stored
+from artifact.uri import ArtifactUri
+from model.build.progress import Reporter
+from model.compare.runners import NAMES_FILE, save_native
+from model.errors import BuildError
+
+_OUTPUT: Final = "output"
+_LAYOUT: Final = "layout"
+_FACTS_FILE: Final = "model.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Native:
+    """The TensorFlow model on disk, as `model.compare.runners.save_native` leaves it."""
+
+    folder: Path
+    output: str
+    """Its output with a score a class, or its first."""
+    layout: str | None
+    """`nhwc`, `nchw`, or None for a model that takes no image."""
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """An artifact to compare, with the signature that photos come through, or else the tensor signature."""
+
+    name: str
+    artifact: ArtifactFolder
+    signature: Signature
+    native: Native | None
+    native_missing: str = ""
+    """Why there is no native row, and what to do."""
+
+    @property
+    def output(self) -> str:
+        """The graphs' output that answers are read from: scores of a classifier, else the first."""
+        specs = self.signature.outputs
+        scores = [spec for spec in specs if spec.kind == "argmax"] or list(specs)
+        return scores[0].tensor
+
+    @property
+    def classifies(self) -> bool:
+        """Whether answers are classes of photos."""
+        return self.signature.preprocessing is not None and any(s.kind == "argmax" for s in self.signature.outputs)
+
+    def label(self, number: int) -> str:
+        """Name of a class of the graph's output; its number where the model has no labels."""
+        labels, line = self.artifact.labels(), number - self.signature.label_offset
+        return labels[line] if 0 <= line < len(labels) else f"class {number}"
+
+
+def find_artifact(model: str, cache: Path) -> ArtifactFolder | None:
+    """The artifact that `model` names, a folder or `gs://bucket/models/<key>/`; None where it names a source.
+
+    Raises:
+        ArtifactError: it names an artifact that is damaged, or cannot be fetched.
+    """
+    if (Path(model) / MANIFEST_FILE).is_file():
+        return ArtifactFolder(Path(model))
+    if is_stored(model):
+        try:
+            uri = ArtifactUri.parse(model)
+        except ValueError:
+            return None
+        return fetch(uri, cache)
+    return None
+
+
+def existing_artifact(model: str, cache: Path) -> ArtifactFolder:
+    """The artifact that `model` names.
+
+    Raises:
+        ArtifactError: it names none; the message says what is allowed.
+    """
+    found = find_artifact(model, cache)
+    if found is None:
+        raise ArtifactError(
+            f"{model} is no artifact: name a folder that `python -m model build --out` made, or gs://bucket/models/<key>/"
+        )
+    return found
+
+
+def subject_of(
+    model: str, repository: Path, cache: Path, reporter: Reporter, *, source: str = "", want_native: bool = True
+) -> Subject:
+    """Find what `model` names; a source is built first, below `cache`.
+
+    `source` names the TensorFlow model of an artifact that was made from a file which cannot be found any more.
+
+    Raises:
+        ArtifactError, BuildError, ValueError: as `find_artifact` and the build.
+    """
+    artifact = find_artifact(model, cache)
+    if artifact is None:
+        from model.build.pipeline import build  # noqa: PLC0415 - whoever compares a ready artifact builds nothing
+
+        request = BuildRequest(source=model)
+        artifact = build(request, repository, cache / artifact_key(request.inputs(repository)), reporter).folder
+        source = model
+    signatures = artifact.signatures.signatures.values()
+    forms = {signature.form: signature for signature in signatures}
+    native, missing = None, ""
+    if want_native:
+        try:
+            native = _native(artifact, source, cache, reporter.line)
+        except (BuildError, ValueError) as error:
+            missing = f"{error}; name the TensorFlow model with --source"
+    return Subject(model, artifact, forms.get("image") or forms["tensor"], native, missing)
+
+
+def _native(artifact: ArtifactFolder, source: str, cache: Path, line: Callable[[str], None]) -> Native:
+    inputs = artifact.manifest.inputs
+    named = source or inputs["source"].rpartition("@")[0]
+    if not source and named == "content":
+        raise BuildError("the artifact was made from a file that it does not name")
+    interface: dict[str, Any] = json.loads(inputs.get("interface", "{}"))
+    interface.pop("labels", None)
+    place = cache / f"native-{artifact.manifest.key}"
+    if not (place / NAMES_FILE).is_file():
+        line(f"  reading the TensorFlow model {named}")
+        _save(BuildRequest.model_validate({"source": named, **interface}), place)
+    facts = json.loads((place / _FACTS_FILE).read_text(encoding="utf-8"))
+    return Native(place, facts[_OUTPUT], facts[_LAYOUT])
+
+
+def _save(request: BuildRequest, place: Path) -> None:
+    from model.source.models import prepare_source  # noqa: PLC0415 - imports TensorFlow, which takes seconds
+
+    with tempfile.TemporaryDirectory() as folder:
+        model = prepare_source(request, Path(folder, "source"))
+        place.mkdir(parents=True, exist_ok=True)
+        facts = {_OUTPUT: model.classifier or model.graph_outputs[0], _LAYOUT: model.layout}
+        (place / _FACTS_FILE).write_text(json.dumps(facts), encoding="utf-8")
+        # Names last: whoever finds them finds the rest.
+        save_native(model.frozen, place)

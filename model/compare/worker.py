@@ -1,0 +1,97 @@
+"""One row in a process of its own: `python -m model.compare.worker`, a JSON object a line in, one a line out.
+
+The process holds nothing but its row, so the most memory that it ever held is the row's. It ends with its standard
+input, so it cannot outlive whoever started it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any, Final, Literal
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict
+
+from artifact.signature import Form, Preprocessing, TensorSpec
+from model.compare.feed import Feed, random_tensors, read_photos
+from model.compare.runners import RowSpec, Runner, load_runner
+from model.compare.timing import InProcess, Setting
+from model.report.content import TOP
+
+_STATUS: Final = Path("/proc/self/status")
+
+
+class Start(BaseModel):
+    """First line in: the row and what it is fed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    spec: RowSpec
+    form: Form
+    photos: tuple[Path, ...] = ()
+    preprocessing: Preprocessing | None = None
+    layout: Literal["nhwc", "nchw"] | None = "nhwc"
+    inputs: tuple[TensorSpec, ...] = ()
+    """Of a model that takes no photos: made-up values of these shapes are its input."""
+
+
+def peak_memory_mib() -> float:
+    """Most memory that this process has held (VmHWM)."""
+    found = re.search(r"^VmHWM:\s+(\d+) kB$", _STATUS.read_text(encoding="ascii"), re.MULTILINE)
+    if found is None:
+        raise OSError(f"{_STATUS} does not say how much memory the process has held")
+    return int(found[1]) / 1024
+
+
+def serve(lines: IO[str], answer: Callable[[dict[str, Any]], None]) -> None:
+    """Load the row of the first line, then do what each further line asks for, until there are no more."""
+    start = Start.model_validate_json(lines.readline())
+    tensors = () if start.preprocessing else random_tensors(start.inputs, 1)
+    feed = Feed(start.form, read_photos(start.photos), start.preprocessing, start.layout, tensors)
+    runner = load_runner(start.spec)
+    row = InProcess(runner, feed.source)
+    answer({"runtime": runner.runtime})
+    for line in lines:
+        asked = json.loads(line)
+        if asked["do"] == "time":
+            setting = Setting(asked["batch"], asked["preprocessing"])
+            answer({"ms": row.time(setting, asked["seconds"])})
+        elif asked["do"] == "answer":
+            answer({"answers": [_best(runner, feed, photo) for photo in read_photos(_paths(asked["photos"]))]})
+        else:
+            answer({"mib": peak_memory_mib()})
+
+
+def _best(runner: Runner, feed: Feed, photo: bytes) -> list[tuple[int, float]]:
+    """Classes of the TOP greatest scores of a photo, best first."""
+    scores = runner(*feed.of([photo]))[0]
+    best = np.argsort(-scores, kind="stable")[:TOP]
+    return [(int(number), float(scores[number])) for number in best]
+
+
+def _paths(names: list[str]) -> tuple[Path, ...]:
+    return tuple(map(Path, names))
+
+
+def _main() -> None:
+    # Libraries may write to standard output, which is the line to whoever started this: they get the other one.
+    replies = os.fdopen(os.dup(1), "w", buffering=1, encoding="utf-8")
+    os.dup2(2, 1)
+
+    def answer(document: dict[str, Any]) -> None:
+        replies.write(json.dumps(document) + "\n")
+
+    try:
+        serve(sys.stdin, answer)
+    except Exception as error:  # noqa: BLE001 - whatever a runtime raises, the reader of the line must learn of it
+        answer({"error": " ".join(f"{type(error).__name__}: {error}".split())})
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    _main()
