@@ -13,6 +13,8 @@ import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
 
 FloatArray = npt.NDArray[np.float32]
+Batch = npt.NDArray[Any] | tuple[npt.NDArray[Any], ...]
+"""A graph's inputs in order, each [images, ...]; of a graph with one input that array alone will do."""
 
 
 class Graph:
@@ -33,10 +35,18 @@ class Graph:
         value: npt.NDArray[Any] = numpy_helper.to_array(self.constants[name])
         return value
 
+    def is_output(self, name: str) -> bool:
+        """Whether a tensor is one of the graph's own outputs."""
+        return any(output.name == name for output in self.model.graph.output)
+
+    def reads(self, name: str) -> tuple[tuple[str, int], ...]:
+        """(node name, input index) pairs that take a tensor."""
+        takers = {id(node): node for node in self.consumers[name]}
+        return tuple((node.name, i) for node in takers.values() for i, taken in enumerate(node.input) if taken == name)
+
     def only_consumer(self, name: str) -> onnx.NodeProto | None:
         """The node that takes a tensor, or None where several do, or the graph's own outputs."""
-        is_output = any(output.name == name for output in self.model.graph.output)
-        return self.consumers[name][0] if len(self.consumers[name]) == 1 and not is_output else None
+        return self.consumers[name][0] if len(self.consumers[name]) == 1 and not self.is_output(name) else None
 
 
 def copy_of(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -109,6 +119,17 @@ def logit_tensors(model: onnx.ModelProto) -> tuple[str, ...]:
             softmax = producer is not None and producer.op_type == "Softmax"
             tensors.append(producer.input[0] if producer is not None and softmax else output.name)
     return tuple(tensors)
+
+
+def feeds(model: onnx.ModelProto, batch: Batch) -> dict[str, npt.NDArray[Any]]:
+    """A batch by the names of the graph's inputs."""
+    arrays = batch if isinstance(batch, tuple) else (batch,)
+    return dict(zip((value.name for value in model.graph.input), arrays, strict=True))
+
+
+def images_in(batch: Batch) -> int:
+    """Length of the batch axis."""
+    return len(batch[0]) if isinstance(batch, tuple) else len(batch)
 
 
 def session(

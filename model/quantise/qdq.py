@@ -47,13 +47,6 @@ class QdqWriter:
         for node, index in reads:
             self._nodes[node].input[index] = f"{tensor}_dq"
 
-    def result(self, tensor: str, quantisation: Quantisation) -> None:
-        """Put a pair behind `tensor` that everything which reads it reads, also what is float."""
-        reads = [
-            (node.name, i) for node in self._graph.consumers[tensor] for i, t in enumerate(node.input) if t == tensor
-        ]
-        self.activation(tensor, quantisation, reads)
-
     def float_weight(self, node: str) -> None:
         """Quantise a node's weight per output channel as FP32 constant -> Q -> DQ.
 

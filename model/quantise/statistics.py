@@ -10,18 +10,16 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from model.graph import FloatArray, session
+from model.graph import Batch, FloatArray, feeds, images_in, session
 
 HALF_BINS: Final = 2048
 """Histogram bins on either side of zero."""
 _SMALLEST_EXTENT: Final = 1e-30
 """A tensor with smaller values is as good as zero, and its bins' width is no normal float32."""
 
-Batches = Callable[[], Iterable[FloatArray]]
-"""Gives the calibration set anew each time it is called, batch by batch, as the graph's input."""
-Inputs = tuple[npt.NDArray[Any], ...]
-"""A batch for a graph, an array for each of its inputs, in their order."""
-GroupedBatches = Callable[[], Iterable[tuple[int, Inputs]]]
+Batches = Callable[[], Iterable[Batch]]
+"""Gives the calibration set anew each time it is called, batch by batch, as the graph's inputs."""
+GroupedBatches = Callable[[], Iterable[tuple[int, Batch]]]
 """Gives the calibration set anew each time it is called, batch by batch, with the group that the batch belongs to."""
 
 
@@ -94,12 +92,12 @@ def collect(
     progress: Callable[[float], None] = lambda _: None,
     threads: int = 0,
 ) -> dict[str, Histogram]:
-    """Histogram of each of `tensors` over the calibration set of a graph with one input.
+    """Histogram of each of `tensors` over the calibration set.
 
     Raises:
         ValueError: as `collect_groups` does.
     """
-    groups = collect_groups(model, tensors, lambda: ((0, (batch,)) for batch in batches()), progress, threads)
+    groups = collect_groups(model, tensors, lambda: ((0, batch) for batch in batches()), progress, threads)
     return groups[0]
 
 
@@ -127,7 +125,7 @@ def collect_groups(
             # NumPy's, because Python's min and max lose a NaN.
             low[group, name] = float(np.minimum(low.get((group, name), np.inf), values.min()))
             high[group, name] = float(np.maximum(high.get((group, name), -np.inf), values.max()))
-        instances += len(inputs[0])
+        instances += images_in(inputs)
     if not instances:
         raise ValueError("the calibration set is empty")
     groups = sorted({group for group, _ in low})
@@ -140,7 +138,7 @@ def collect_groups(
     for group, inputs in batches():
         for name, values in run(inputs):
             counts[group, name] += count(values, grid[name])
-        done += len(inputs[0])
+        done += images_in(inputs)
         progress(done / instances)
     return {
         group: {
@@ -154,13 +152,14 @@ class _Observer:
     """Runs the float graph and hands out the watched tensors."""
 
     def __init__(self, model: onnx.ModelProto, tensors: Sequence[str], threads: int) -> None:
-        self._inputs = [value.name for value in model.graph.input]
+        self._model = model
         self._tensors = tensors
-        self._inner = [name for name in tensors if name not in self._inputs]
+        inputs = {value.name for value in model.graph.input}
+        self._inner = [name for name in tensors if name not in inputs]
         self._session = session(model, self._inner, threads)
 
-    def __call__(self, inputs: Inputs) -> Iterator[tuple[str, npt.NDArray[Any]]]:
-        values = dict(zip(self._inputs, inputs, strict=True))
-        values.update(zip(self._inner, self._session.run(self._inner, values), strict=True))
+    def __call__(self, batch: Batch) -> Iterator[tuple[str, FloatArray]]:
+        fed = feeds(self._model, batch)
+        values = dict(zip(self._inner, self._session.run(self._inner, fed), strict=True)) | fed
         for name in self._tensors:
             yield name, values.pop(name)

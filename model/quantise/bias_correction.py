@@ -1,0 +1,151 @@
+"""Bias correction: take the mean error that quantisation makes in each output channel out of the layer's bias.
+
+Nagel et al. 2019, "Data-Free Quantization Through Weight Equalization and Bias Correction", section 4.2, in its
+empirical form (appendix D): the expected error is measured on the calibration set instead of derived from batch
+normalisation. Each layer is measured on the float network's own activations: one pass does for all layers, and no
+correction depends on another's. The error then holds what rounding the weights and rounding and clipping the input do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import helper
+
+from model.graph import FloatArray, Graph, constant, copy_of, feeds, images_in, session
+from model.quantise.placement import WEIGHTED
+from model.quantise.statistics import Batches
+
+_TWIN: Final = "twin_"
+"""Prefix of what is added to the float graph to measure with."""
+
+
+def correct_bias(
+    model: onnx.ModelProto,
+    quantised: onnx.ModelProto,
+    batches: Batches,
+    progress: Callable[[float], None] = lambda _: None,
+    threads: int = 0,
+) -> onnx.ModelProto:
+    """A copy of `quantised`, made from the float graph `model`, whose layers' mean outputs are those of `model`.
+
+    Layers without a bias input get one where the operator has it; a MatMul has none and stays. `progress` is told how
+    many images are done.
+
+    Raises:
+        ValueError: the calibration set is empty.
+    """
+    errors = mean_errors(model, quantised, batches, progress, threads)
+    corrected = copy_of(quantised)
+    graph = Graph(corrected)
+    for node in graph.nodes:
+        if node.name in errors and node.op_type != "MatMul":
+            _add_to_bias(graph, node, -errors[node.name])
+    onnx.checker.check_model(corrected)
+    return corrected
+
+
+def mean_errors(
+    model: onnx.ModelProto,
+    quantised: onnx.ModelProto,
+    batches: Batches,
+    progress: Callable[[float], None] = lambda _: None,
+    threads: int = 0,
+) -> dict[str, npt.NDArray[np.float64]]:
+    """Mean of quantised minus float output in each channel of every quantised layer, given the float graph's inputs.
+
+    Raises:
+        ValueError: the calibration set is empty.
+    """
+    observed, outputs = _with_twins(model, quantised)
+    run = session(observed, outputs.values(), threads)
+    sums: dict[str, npt.NDArray[np.float64]] = {}
+    images = 0
+    for batch in batches():
+        count = images_in(batch)
+        for layer, means in zip(outputs, run.run(list(outputs.values()), feeds(model, batch)), strict=True):
+            sums[layer] = sums.get(layer, 0) + means.astype(np.float64) * count
+        images += count
+        progress(images)
+    if not images:
+        raise ValueError("the calibration set is empty")
+    return {layer: total / images for layer, total in sums.items()}
+
+
+def _with_twins(model: onnx.ModelProto, quantised: onnx.ModelProto) -> tuple[onnx.ModelProto, dict[str, str]]:
+    """The float graph with a quantised twin beside each layer, and for each layer the tensor of its mean error [C]."""
+    observed, float_graph, graph = copy_of(model), Graph(model), Graph(quantised)
+    nodes: list[onnx.NodeProto] = []
+    twins: dict[str, onnx.NodeProto] = {}
+    outputs: dict[str, str] = {}
+    constants = set(float_graph.constants)
+    floats = {node.name: node for node in float_graph.nodes}
+
+    def twin_of(tensor: str) -> str:
+        """The tensor's counterpart, made of the same pairs on the float graph's tensors."""
+        producer = graph.producer.get(tensor)
+        if producer is None or producer.op_type not in {"QuantizeLinear", "DequantizeLinear"}:
+            if tensor in graph.constants and tensor not in constants:
+                observed.graph.initializer.append(graph.constants[tensor])
+                constants.add(tensor)
+            return tensor
+        name = _TWIN + tensor
+        if name not in twins:
+            node = onnx.NodeProto()
+            node.CopyFrom(producer)
+            node.name = _TWIN + producer.name
+            node.input[:] = [twin_of(one) for one in producer.input]
+            node.output[:] = [name]
+            twins[name] = node
+            nodes.append(node)
+        return name
+
+    for node in graph.nodes:
+        source = graph.producer.get(node.input[1]) if node.op_type in WEIGHTED and len(node.input) > 1 else None
+        if source is None or source.op_type != "DequantizeLinear" or node.name not in floats:
+            continue
+        original = floats[node.name]
+        twin = onnx.NodeProto()
+        twin.CopyFrom(node)
+        twin.name = _TWIN + node.name
+        twin.input[:] = [twin_of(one) for one in node.input]
+        twin.output[:] = [f"{_TWIN}{node.name}_out"]
+        error, mean = f"{_TWIN}{node.name}_error", f"{_TWIN}{node.name}_mean"
+        rank = len(graph.constants[_stored(graph, node)].dims)
+        axes = [0, *range(2, rank)] if node.op_type.startswith("Conv") else list(range(rank - 1))
+        nodes += [
+            twin,
+            helper.make_node("Sub", [twin.output[0], original.output[0]], [error], name=error),
+            helper.make_node("ReduceMean", [error], [mean], name=mean, axes=axes, keepdims=0),
+        ]
+        outputs[node.name] = mean
+    observed.graph.node.extend(nodes)
+    return observed, outputs
+
+
+def _stored(graph: Graph, node: onnx.NodeProto) -> str:
+    """The constant behind a weight's pair."""
+    name = str(node.input[1])
+    while name not in graph.constants:
+        name = graph.producer[name].input[0]
+    return name
+
+
+def _add_to_bias(graph: Graph, node: onnx.NodeProto, shift: npt.NDArray[np.float64]) -> None:
+    model = graph.model
+    name = f"{node.name}_corrected_bias"
+    bias = node.input[2] if len(node.input) > 2 else ""
+    dequantise = graph.producer.get(bias)
+    if dequantise is not None:
+        integers, scale = graph.constant(dequantise.input[0]), graph.constant(dequantise.input[1])
+        moved = np.clip(np.round(integers + shift / scale), -(2**31) + 1, 2**31 - 1).astype(np.int32)
+        model.graph.initializer.append(constant(name, moved))
+        dequantise.input[0] = name
+        return
+    values: FloatArray = graph.constant(bias) if bias else np.zeros(len(shift), np.float32)
+    model.graph.initializer.append(constant(name, (values + shift).astype(np.float32)))
+    node.input[2:] = [name]
