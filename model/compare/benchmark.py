@@ -15,7 +15,7 @@ from artifact.signature import Form
 from model.build.machine import machine_class, tool_versions
 from model.build.progress import Reporter
 from model.compare.process import RowProcess
-from model.compare.runners import RowSpec
+from model.compare.runners import NOT_REPRESENTATIVE, RowSpec
 from model.compare.subject import Subject
 from model.compare.timing import ROUND_S, ROUNDS, WARM_UP_CALLS, Row, Setting, interleave, throughputs
 from model.compare.worker import Start
@@ -26,9 +26,6 @@ from model.source.photos import LabelledPhoto, calibration_photos, evaluation_ph
 AskedPrecision = Literal["native", "fp32", "fp16", "int8"]
 PRECISIONS: Final[tuple[AskedPrecision, ...]] = get_args(AskedPrecision)
 BATCHES: Final = (1, 8, 32, 128)
-NOT_REPRESENTATIVE: Final = (
-    "not representative: this runtime has no FP16 kernels for a CPU and computes in FP32 between conversions"
-)
 _NATIVE: Final = "native"
 _HOPELESS: Final = 0.5
 """A way to run TensorFlow below this share of the best one at the smallest batch is not tried at larger ones."""

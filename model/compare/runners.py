@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final, Literal, Protocol
 
@@ -16,6 +15,10 @@ from model.errors import BuildError
 from model.export.frozen import FrozenSignature
 
 Scores = npt.NDArray[np.float32]
+NOT_REPRESENTATIVE: Final = (
+    "not representative: this runtime has no FP16 kernels for a CPU and computes in FP32 between conversions"
+)
+"""Said of FP16 rows."""
 GRAPH_FILE: Final = "native.pb"
 NAMES_FILE: Final = "native.json"
 
@@ -123,6 +126,3 @@ def _tensorflow(spec: RowSpec) -> Runner:
     names = json.loads((spec.model / NAMES_FILE).read_text(encoding="utf-8"))
     frozen = FrozenSignature(graph, names["inputs"], names["outputs"])
     return TensorFlowGraphRunner(frozen, spec.output, spec.xla)
-
-
-Load = Callable[[RowSpec], Runner]

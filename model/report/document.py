@@ -36,7 +36,8 @@ def comparison_document(comparison: Comparison) -> dict[str, Any]:
 
 
 def speed_document(comparison: Comparison, row: Speed) -> dict[str, Any]:
-    """One row with its samples and what is computed from them."""
+    """One row with its repetitions and what is computed from them; single calls are in `calls_document`."""
+    row_alone = {name: value for name, value in _plain(row).items() if name != "calls"}
     computed = {
         "imagesPerS": row.images_per_s,
         "spread": row.spread,
@@ -46,7 +47,17 @@ def speed_document(comparison: Comparison, row: Speed) -> dict[str, Any]:
         "p99Ms": row.p99_ms,
         "speedUpOverNative": speed_up(comparison.speed, row),
     }
-    return {**_plain(row), **_plain(computed)}
+    return {**row_alone, **_plain(computed)}
+
+
+def calls_document(comparison: Comparison) -> dict[str, Any]:
+    """Milliseconds of every call of every row, in the order of `comparison.speed`."""
+    return {
+        "calls": [
+            {"row": row.row, "batch": row.batch, "preprocessing": row.preprocessing, "ms": _plain(row.calls)}
+            for row in comparison.speed
+        ]
+    }
 
 
 def text_of(document: Mapping[str, Any]) -> str:

@@ -6,13 +6,15 @@ from pathlib import Path
 from typing import Final
 
 from model.report.content import BuildReport, Comparison
-from model.report.document import build_document, comparison_document, text_of
+from model.report.document import build_document, calls_document, comparison_document, text_of
 from model.report.log import log_lines
 from model.report.page import build_page, comparison_page
 
 HTML: Final = "report.html"
 JSON: Final = "report.json"
 LOG: Final = "log.txt"
+CALLS: Final = "calls.json"
+"""Duration of every single call, which the other files hold medians and percentiles of."""
 
 
 def write_report(folder: Path, report: BuildReport) -> None:
@@ -23,8 +25,9 @@ def write_report(folder: Path, report: BuildReport) -> None:
 
 
 def write_comparison(folder: Path, comparison: Comparison) -> None:
-    """Write report.json, report.html and log.txt of a comparison into `folder`."""
+    """Write report.json, report.html, log.txt and calls.json of a comparison into `folder`."""
     folder.mkdir(parents=True, exist_ok=True)
+    (folder / CALLS).write_text(text_of(calls_document(comparison)), encoding="utf-8")
     (folder / JSON).write_text(text_of(comparison_document(comparison)), encoding="utf-8")
     (folder / HTML).write_text(comparison_page(comparison), encoding="utf-8")
     (folder / LOG).unlink(missing_ok=True)

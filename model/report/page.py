@@ -106,6 +106,7 @@ def _headlines(manifest: Manifest, comparison: Comparison) -> str:
     cards = [
         (f"agreement of {row_name(row.graph)} with FP32", share(row.agreement), _judgement(row))
         for row in manifest.accuracy
+        if row.agreement is not None
     ]
     best = _batch_one_int8(comparison.speed)
     if best is not None and (gain := speed_up(comparison.speed, best)) is not None:
@@ -154,7 +155,10 @@ def _accuracy(manifest: Manifest) -> str:
     head = ("graph", "agreement with FP32", "SQNR, dB", "top-1 (FP32)", "top-5 (FP32)", "images")
     return _section(
         "Accuracy and gates",
-        _note("Every graph is judged against FP32 on photos that the calibration has not seen, each cut many ways."),
+        _note(
+            "Every graph is judged against FP32 on what its calibration has not seen: in folds, each photo by a graph "
+            "that was calibrated without it."
+        ),
         _table(head, [tuple(map(html.escape, row)) for row in rows]),
         _table(("graph", "gate", "measured", "threshold", ""), gates),
     )

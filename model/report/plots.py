@@ -46,7 +46,8 @@ def speed_plot(comparison: Comparison, speed: Sequence[Speed], name: str = "spee
                 names.append(f"{row_name(row)}, batch {batch}")
                 low, high = min(measured.samples), max(measured.samples)
                 middle = measured.images_per_s
-                axes.barh(place, middle, 0.82, color=_ROW_COLOURS.get(row, _OTHER))
+                # A row with a note is not to be read like the others.
+                axes.barh(place, middle, 0.82, color=_ROW_COLOURS.get(row, _OTHER), alpha=0.5 if measured.note else 1.0)
                 axes.errorbar(middle, place, xerr=[[middle - low], [high - middle]], color=_INK, capsize=2, lw=1)
                 gain = speed_up(comparison.speed, measured)
                 more = f"  {gain:.1f} x" if gain is not None and row != "native" else ""
@@ -98,7 +99,7 @@ def _dots(series: Mapping[str, Sequence[tuple[int, float]]], name: str, unit: st
         axes.set_ylabel(unit)
         axes.grid(axis="y")
         if len(drawn) > 1:
-            axes.legend(frameon=False)
+            figure.legend(loc="outside upper right", ncols=len(drawn), frameon=False)
         return _svg(figure, name, title)
 
 
