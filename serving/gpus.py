@@ -39,8 +39,16 @@ async def mean_utilization() -> float:
     Raises:
         NvidiaSmiError: see there.
     """
-    rows = await _nvidia_smi("--query-gpu=index,utilization.gpu", "--format=csv,noheader,nounits")
-    return mean_of_rows(rows)
+    return mean_of_rows(await _utilization_rows(TIMEOUT_S))
+
+
+async def utilization(timeout_s: float) -> dict[int, float]:
+    """Of each visible GPU, in percent, by its index.
+
+    Raises:
+        NvidiaSmiError: see there.
+    """
+    return _by_gpu(await _utilization_rows(timeout_s))
 
 
 def mean_of_rows(rows: list[str]) -> float:
@@ -49,16 +57,25 @@ def mean_of_rows(rows: list[str]) -> float:
     Raises:
         NvidiaSmiError: no rows, or one that is no `index, percent` (as `[N/A]` of a GPU that has an error).
     """
-    try:
-        values = [float(utilization) for _, utilization in (row.split(",") for row in rows)]
-    except ValueError as error:
-        raise NvidiaSmiError(f"nvidia-smi says {rows}") from error
+    values = _by_gpu(rows).values()
     if not values:
         raise NvidiaSmiError("nvidia-smi sees no GPU")
     return sum(values) / len(values)
 
 
-async def _nvidia_smi(*arguments: str) -> list[str]:
+def _by_gpu(rows: list[str]) -> dict[int, float]:
+    try:
+        return {int(index): float(percent) for index, percent in (row.split(",") for row in rows)}
+    except ValueError as error:
+        raise NvidiaSmiError(f"nvidia-smi says {rows}") from error
+
+
+async def _utilization_rows(timeout_s: float) -> list[str]:
+    query = "--query-gpu=index,utilization.gpu"
+    return await _nvidia_smi(query, "--format=csv,noheader,nounits", timeout_s=timeout_s)
+
+
+async def _nvidia_smi(*arguments: str, timeout_s: float = TIMEOUT_S) -> list[str]:
     try:
         process = await asyncio.create_subprocess_exec(
             "nvidia-smi", *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT
@@ -66,11 +83,12 @@ async def _nvidia_smi(*arguments: str) -> list[str]:
     except OSError as error:
         raise NvidiaSmiError(f"nvidia-smi: {error.strerror}") from error
     try:
-        async with asyncio.timeout(TIMEOUT_S):
+        async with asyncio.timeout(timeout_s):
             output, _ = await process.communicate()
     except TimeoutError:
         process.kill()
-        raise NvidiaSmiError(f"nvidia-smi did not answer within {TIMEOUT_S:.0f} s") from None
+        await process.wait()
+        raise NvidiaSmiError(f"nvidia-smi did not answer within {timeout_s:.0f} s") from None
     text = output.decode(errors="replace").strip()
     if process.returncode:
         raise NvidiaSmiError(f"nvidia-smi failed with {process.returncode}: {text}")

@@ -17,9 +17,10 @@ from typing import Final
 
 import contract
 from artifact.folder import ArtifactFolder
-from serving import canary, gpus
+from serving import canary, gpus, plans
 from serving.drain import drain
 from serving.exposition import Exposition
+from serving.graphs import graphs
 from serving.health import ModelHealth, StatusFile, VmHealth
 from serving.log import VM_VARIABLE
 from serving.metadata import MetadataServer
@@ -58,13 +59,13 @@ async def supervise(settings: Settings) -> None:
     _reset(settings.run_folder)
     settings.metrics_folder.mkdir()
     repository = settings.run_folder / "models"
-    models = write_repository(
-        repository, artifact, range(max(1, gpu_count)), await gpus.compute_capability() if on_gpus else None
-    )
+    choice = await _choose_plans(settings, artifact) if on_gpus else None
+    models = write_repository(repository, artifact, range(max(1, gpu_count)), choice)
     listener = _listen(settings.host, settings.port)
     for port in (contract.METRICS_PORT, contract.TRITON_GRPC_PORT, contract.TRITON_METRICS_PORT):
         _listen(settings.host, port).close()
-    vm = _Vm(settings, models, repository, listener, on_gpus=on_gpus)
+    rebuild = choice.rebuild if choice is not None else None
+    vm = _Vm(settings, models, repository, listener, on_gpus=on_gpus, rebuild=rebuild)
     _log.info(
         "serving",
         extra={
@@ -88,8 +89,11 @@ class _Vm:
         listener: socket.socket,
         *,
         on_gpus: bool,
+        rebuild: plans.Rebuild | None,
     ) -> None:
         self._settings = settings
+        self._rebuild = rebuild
+        self._no_plans = ""
         self._models = models
         self._listener = listener
         gpu_indices = sorted({model.gpu for model in models})
@@ -99,7 +103,7 @@ class _Vm:
             gpus_expected=settings.gpus or 0,
         )
         self._status_file = StatusFile(settings.status_file)
-        self._exposition = Exposition(settings.metrics_folder, self._health)
+        self._exposition = Exposition(settings.metrics_folder, self._health, settings.host)
         self._triton = TritonServer(settings.host, repository, models, self._health, self._publish, on_gpus=on_gpus)
         self._workers = [self._worker(index, gpu_indices) for index in range(settings.workers)]
         self._agent = (
@@ -119,16 +123,16 @@ class _Vm:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._signalled, number.name)
         self._publish()
-        self._exposition.serve(self._settings.host, contract.METRICS_PORT)
+        self._exposition.serve(contract.METRICS_PORT)
         children = [*self._workers, *([self._agent] if self._agent else [])]
         for child in children:
             child.start()
-        self._triton.start()
         if self._settings.fleet:
             server = MetadataServer.of_environment()
             for path in ("instance/preempted", "instance/maintenance-event"):
                 server.watch(path, self._leave_on(path))
         loops = [asyncio.create_task(self._beat(), name="heartbeat")]
+        loops.append(asyncio.create_task(self._start_triton(), name="start Triton"))
         loops += [asyncio.create_task(self._canary(model), name=f"canary {model.name}") for model in self._models]
         if self._settings.gpus is not None:
             loops.append(asyncio.create_task(self._count_gpus(), name="count GPUs"))
@@ -163,12 +167,29 @@ class _Vm:
             on_end=self._exposition.forget,
         )
 
+    async def _start_triton(self) -> None:
+        """Start Triton, once there are plans for it to load; run until the VM stops."""
+        try:
+            if self._rebuild is not None:
+                self._health.plans_built_here = await plans.build(self._rebuild, self._tell)
+        except plans.PlanError as error:
+            self._no_plans = str(error)
+            _log.error("no TensorRT plans", extra={"error": str(error)})
+        else:
+            self._triton.start()
+        await self._stop.wait()
+
+    def _tell(self, text: str) -> None:
+        """Say in the health's reason what Triton waits for."""
+        self._health.triton = text
+        self._publish()
+
     async def _beat(self) -> None:
         while True:
             hopeless = [
                 c.name for c in (*self._workers, self._triton.child) if c.hopeless(self._settings.give_up_after)
             ]
-            self._health.given_up = f"{', '.join(hopeless)} ended too often" if hopeless else ""
+            self._health.given_up = f"{', '.join(hopeless)} ended too often" if hopeless else self._no_plans
             self._publish()
             await asyncio.sleep(HEARTBEAT_S)
 
@@ -235,6 +256,16 @@ class _Vm:
             _log.info("draining", extra={"reason": reason, "drain_s": self._settings.drain_s})
         self._health.draining = reason
         self._publish()
+
+
+async def _choose_plans(settings: Settings, artifact: ArtifactFolder) -> plans.PlanChoice:
+    return plans.choose(
+        artifact,
+        graphs(artifact.signatures),
+        compute_capability=await gpus.compute_capability(),
+        tensorrt=plans.installed_tensorrt(),
+        own_plans=settings.run_folder.with_name("plans"),
+    )
 
 
 def _reset(folder: Path) -> None:
