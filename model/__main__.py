@@ -1,4 +1,4 @@
-"""`python -m model`: build an artifact, publish it, or say which key it has."""
+"""`python -m model`: build an artifact, look into it, compare its precisions, publish it, or say which key it has."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from artifact.key import artifact_key
 from artifact.manifest import Manifest, Runtime
 from artifact.recipe import NONE, BuildRequest, CalibrationMethod, Recipe
 from artifact.run import new_run, valid_run
-from model.commands import benchmark
+from model.commands import benchmark, inspection
 from model.errors import BuildError
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_output(publish)
     publish.set_defaults(run=_publish)
     benchmark.add(commands)
+    inspection.add(commands)
     return parser
 
 
