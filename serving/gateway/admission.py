@@ -19,6 +19,8 @@ from serving.gateway.http import HttpError
 ALWAYS_ADMITTED: Final = 4
 """Images that a worker holds in any case. With fewer, its parts do not work side by side, and the time that one image
 takes says nothing of the rate at which many leave."""
+_AIM: Final = 0.75
+"""Part of the queue deadline up to which places are given out: the wait is an estimate, and errs."""
 _MEMORY_S: Final = 2.0
 """Time constant of the average: some hundred images at the least rates that are served."""
 
@@ -88,7 +90,7 @@ class Admission:
         Raises:
             HttpError: 429, there would be no place for it; it may also come later, from what is yielded.
         """
-        place = Admitted(self, min(patience_s, self.queue_deadline_s))
+        place = Admitted(self, _AIM * min(patience_s, self.queue_deadline_s))
         place.check(self.images, 1)
         try:
             yield place

@@ -1,0 +1,66 @@
+"""A report for people: one HTML file with tables and drawings in it."""
+
+from __future__ import annotations
+
+import html
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import matplotlib as mpl
+
+mpl.use("svg")
+from matplotlib import pyplot as plt
+
+OUT: Final = Path(__file__).resolve().parents[1] / "out"
+"""Where reports and figures are written."""
+_STYLE: Final = (
+    "body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
+    "table{border-collapse:collapse}td,th{padding:.2em .8em;border-bottom:1px solid #ccc;text-align:left}"
+    "svg{max-width:100%}"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Plot:
+    """Lines over one axis, one panel a quantity."""
+
+    title: str
+    across: str
+    """Label of the common axis, with its unit."""
+    panels: Mapping[str, Mapping[str, tuple[Sequence[float], Sequence[float]]]]
+    """Label of each panel's own axis -> name of each line -> its points."""
+
+    def svg(self) -> str:
+        """The drawing."""
+        figure, axes = plt.subplots(
+            len(self.panels), 1, sharex=True, squeeze=False, figsize=(9, 2.6 * len(self.panels)), layout="constrained"
+        )
+        for axis, (label, lines) in zip(axes[:, 0], self.panels.items(), strict=True):
+            for name, (x, y) in lines.items():
+                axis.plot(x, y, label=name, marker="." if len(x) < 50 else "", linewidth=1)
+            axis.set_ylabel(label)
+            axis.set_ylim(bottom=0)
+            axis.grid(alpha=0.3)
+            axis.legend(fontsize="small")
+        axes[-1, 0].set_xlabel(self.across)
+        figure.suptitle(self.title)
+        text = io.StringIO()
+        figure.savefig(text, format="svg")
+        plt.close(figure)
+        return text.getvalue().partition("<svg")[2].join(["<svg", ""])
+
+
+def write(name: str, title: str, facts: Mapping[str, Any], plots: Sequence[Plot]) -> Path:
+    """Write OUT/`name`.html with a table of facts and the plots; return its path."""
+    rows = "".join(f"<tr><th>{html.escape(key)}<td>{html.escape(str(value))}" for key, value in facts.items())
+    drawings = "".join(plot.svg() for plot in plots)
+    path = OUT / f"{name}.html"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f"<style>{_STYLE}</style><h1>{html.escape(title)}</h1><table>{rows}</table>{drawings}"
+    )
+    return path
