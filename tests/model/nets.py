@@ -89,3 +89,84 @@ def images(count: int, seed: int = 1) -> np.ndarray[tuple[int, ...], np.dtype[np
     """Normalised images [count, 16, 16, 3]: smooth, within [-1, 1]."""
     coarse = np.random.default_rng(seed).uniform(-1, 1, (count, 4, 4, 3)).astype(np.float32)
     return np.kron(coarse, np.ones((1, 4, 4, 1), np.float32))
+
+
+def concat_net() -> onnx.ModelProto:
+    """Two branches of very different range, concatenated for a convolution; a MaxPool before them.
+
+    Input `image` float32 [N, 16, 16, 3]; output `last_act_out` [N, 16, 8, 8], rectified.
+    """
+    b = NetBuilder(3)
+    x = b.node("Transpose", "planes", "image", perm=[0, 3, 1, 2])
+    x = b.node("Relu", "stem_act", b.conv("stem", x, (3, 8), 3))
+    x = b.node("MaxPool", "pool", x, kernel_shape=[2, 2], strides=[2, 2])
+    small = b.node("Relu", "small_act", b.conv("small", x, (8, 8)))
+    great = b.node("Relu", "great_act", b.conv("great", b.node("Mul", "grow", x, b.constant("ten", 10)), (8, 8)))
+    joined = b.node("Concat", "joined", small, great, axis=1)
+    return b.model(b.node("Relu", "last_act", b.conv("last", joined, (16, 16), 3)), 16, SIZE // 2, SIZE // 2)
+
+
+def unbalanced_net() -> onnx.ModelProto:
+    """ReLU network with a residual Add, whose inner channels differ in size by up to four orders of magnitude.
+
+    The next layer's weights make up for it, as equalisation would have to. Output `dense_out` [N, 10].
+    """
+    b = NetBuilder(5)
+    x = b.node("Transpose", "planes", "image", perm=[0, 3, 1, 2])
+    x = b.node("Relu", "stem_act", b.conv("stem", x, (3, 16), 3))
+    y = b.node("Relu", "inner_act", b.conv("inner", x, (16, 16), 3))
+    y = b.node("Relu", "depthwise_act", b.conv("depthwise", y, (16, 16), 3, group=16))
+    x = b.node("Relu", "sum_act", b.node("Add", "residual", b.conv("project", y, (16, 16)), x))
+    x = b.node("Flatten", "flatten", b.node("GlobalAveragePool", "pool", b.conv("head", x, (16, 32))))
+    weight = b.constant("dense_w", b.random.normal(0, 0.4, (32, CLASSES)))
+    model = b.model(b.node("Gemm", "dense", x, weight, b.constant("dense_b", np.zeros(CLASSES))), CLASSES)
+    factors = np.exp(b.random.uniform(-3, 3, 16)).astype(np.float32)
+    inner = np.exp(b.random.uniform(-3, 3, 16)).astype(np.float32)
+    # Rows of what makes a tensor, columns of what takes it; the depthwise layer's rows are both.
+    scaled = {
+        "stem_w": factors[:, None, None, None],
+        "stem_b": factors,
+        "project_w": factors[:, None, None, None],
+        "project_b": factors,
+        "inner_w": inner[:, None, None, None] / factors[None, :, None, None],
+        "inner_b": inner,
+        "depthwise_w": 1 / inner[:, None, None, None],
+        "head_w": 1 / factors[None, :, None, None],
+    }
+    for tensor in model.graph.initializer:
+        if tensor.name in scaled:
+            values = numpy_helper.to_array(tensor) * scaled[tensor.name]
+            tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float32), tensor.name))
+    return model
+
+
+def planted_net() -> tuple[onnx.ModelProto, tuple[str, ...]]:
+    """A ReLU6 network of twelve 3 x 3 convolutions, and the names of three small layers that INT8 ruins.
+
+    Each of the three has in every output channel one weight a thousand times greater than the others, on an input
+    channel that is nearly zero: a scale a channel cannot hold both. Equalisation would, were it not for the ReLU6 in
+    front. Output `dense_out` [N, 10].
+    """
+    b = NetBuilder(7)
+    bad = ("squeeze2", "squeeze5", "squeeze8")
+    x = b.node("Transpose", "planes", "image", perm=[0, 3, 1, 2])
+    x = b.relu6("stem_act", b.conv("stem", x, (3, 16), 3))
+    for number in range(1, 12):
+        if f"squeeze{number}" in bad:
+            x = b.relu6(f"squeeze{number}_act", b.conv(f"squeeze{number}", x, (16, 16)))
+        x = b.relu6(f"wide{number}_act", b.conv(f"wide{number}", x, (16, 16), 3))
+    x = b.node("Flatten", "flatten", b.node("GlobalAveragePool", "pool", x))
+    weight = b.constant("dense_w", b.random.normal(0, 0.4, (16, CLASSES)))
+    model = b.model(b.node("Gemm", "dense", x, weight, b.constant("dense_b", np.zeros(CLASSES))), CLASSES)
+    before = {f"wide{int(name[7:]) - 1}": name for name in bad}
+    for tensor in model.graph.initializer:
+        layer, _, role = tensor.name.rpartition("_")
+        values = numpy_helper.to_array(tensor).copy()
+        if layer in before:
+            values[0] = 1e-3 if role == "b" else values[0] * 1e-4
+        elif layer in bad and role == "w":
+            values[:, 0] = 1000 * np.abs(values).max()
+        else:
+            continue
+        tensor.CopyFrom(numpy_helper.from_array(values.astype(np.float32), tensor.name))
+    return model, bad

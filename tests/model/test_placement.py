@@ -1,16 +1,18 @@
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 import onnx
 import pytest
 from onnx import helper
 
 from artifact.recipe import Recipe
-from model.graph import Graph, attributes, copy_of, replace_nodes
+from model.graph import Graph, attributes, copy_of, replace_nodes, session
 from model.quantise.int8 import calibrated_tensors, cpu_graph, tensorrt_graph
-from model.quantise.placement import tensorrt_placement, unfused_activations
+from model.quantise.placement import layers, tensorrt_placement, unfused_activations
 from model.quantise.statistics import collect
-from tests.model.nets import images, mobile_net, two_branch_net
+from tests.model.nets import concat_net, images, mobile_net, two_branch_net
 
 
 def tensorrt(model: onnx.ModelProto) -> Graph:
@@ -176,3 +178,85 @@ def test_the_float_graph_is_left_as_it_was() -> None:
     tensorrt(model)
     cpu(model)
     assert model.SerializeToString(deterministic=True) == before
+
+
+def scale_of(graph: Graph, tensor: str) -> float:
+    return float(graph.constant(graph.producer[tensor].input[1]))
+
+
+def test_a_concatenation_has_one_scale_on_every_input_and_on_its_output() -> None:
+    for graph in (tensorrt(concat_net()), cpu(concat_net())):
+        joined = named(graph, "joined")
+        assert all(behind_pair(graph, name) for name in joined.input)
+        scales = {scale_of(graph, name) for name in (*joined.input, named(graph, "last").input[0])}
+        assert len(scales) == 1
+
+
+def test_the_one_scale_of_a_concatenation_holds_its_widest_input() -> None:
+    model = concat_net()
+    histograms = collect(model, calibrated_tensors(model), lambda: [images(16)])
+    graph = Graph(tensorrt_graph(model, histograms, "max"))
+    greatest = max(histograms[name].high for name in named(Graph(model), "joined").input)
+    assert scale_of(graph, named(graph, "joined").input[0]) == pytest.approx(greatest / 127)
+
+
+def test_a_concatenation_that_feeds_no_integer_operator_stays_float() -> None:
+    model = copy_of(concat_net())
+    last = next(node for node in model.graph.node if node.name == "last")
+    last.op_type = "Softsign"
+    last.input[:] = last.input[:1]
+    del last.attribute[:]
+    graph = tensorrt(model)
+    assert not any(behind_pair(graph, name) for name in named(graph, "joined").input)
+
+
+@pytest.mark.parametrize("make", [tensorrt, cpu])
+def test_a_maximum_pool_has_one_scale_on_both_sides(make: Callable[[onnx.ModelProto], Graph]) -> None:
+    graph = make(two_branch_net())
+    assert scale_of(graph, named(graph, "pool").input[0]) == scale_of(graph, named(graph, "first").input[0])
+
+
+@pytest.mark.parametrize("kind", ["tensorrt", "cpu"])
+def test_a_layer_that_is_kept_float_reads_floats_and_its_neighbours_do_not(kind: str) -> None:
+    model = mobile_net()
+    histograms = collect(model, calibrated_tensors(model), lambda: [images(16)])
+    if kind == "tensorrt":
+        graph = Graph(tensorrt_graph(model, histograms, "mse", {"project"}))
+    else:
+        graph = Graph(cpu_graph(model, histograms, Recipe(), keep_float={"project"}))
+    project = named(graph, "project")
+    assert not any(behind_pair(graph, name) for name in project.input)
+    np.testing.assert_array_equal(graph.constant(project.input[1]), Graph(model).constant("project_w"))
+    assert project.input[0] == "depthwise_act_out", "behind the ReLU6, which is still there"
+    assert named(graph, "residual").input[1] == "stem_act_out", "the Add is fused into the layer"
+    for layer in ("stem", "expand", "depthwise", "head", "dense"):
+        assert behind_pair(graph, named(graph, layer).input[0])
+        assert behind_pair(graph, named(graph, layer).input[1])
+
+
+def test_layers_are_what_reads_eight_bits_and_an_add_is_part_of_its_convolution() -> None:
+    assert [node.name for node in layers(mobile_net())] == [
+        "stem",
+        "expand",
+        "depthwise",
+        "project",
+        "head",
+        "pool",
+        "dense",
+    ]
+
+
+def test_an_activation_that_others_see_is_not_left_to_saturation() -> None:
+    graph = cpu(two_branch_net())
+    assert named(graph, "sum_act").output[0] == graph.model.graph.output[0].name
+    histograms = collect(two_branch_net(), calibrated_tensors(two_branch_net()), lambda: [images(16)])
+    answer = session(cpu_graph(two_branch_net(), histograms, Recipe())).run(None, {"image": images(4)})[0]
+    assert answer.min() == 0
+
+
+def test_a_dense_layer_with_a_factor_or_a_transposed_input_stays_float() -> None:
+    for name, value in (("alpha", 0.5), ("beta", 2.0)):
+        model = copy_of(mobile_net())
+        dense = next(node for node in model.graph.node if node.name == "dense")
+        dense.attribute.append(helper.make_attribute(name, value))
+        assert "dense" not in tensorrt_placement(model).weighted
