@@ -57,10 +57,11 @@ async def _stream(triton: Triton, model: str, inputs: Mapping[str, Array], end: 
 
 
 def _zeros(config: Message) -> dict[str, Array]:
-    batch = max(1, min(BATCH, config.max_batch_size))
+    # Tensors of a model without batching begin with the one batch that it takes.
+    batch = (min(BATCH, config.max_batch_size),) if config.max_batch_size else ()
     arrays: dict[str, Array] = {}
     for entry in config.input:
-        shape = (batch, *(max(1, size) for size in entry.dims))
+        shape = (*batch, *(max(1, size) for size in entry.dims))
         name = type(entry).DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_number[entry.data_type].name
         dtype = _BY_CONFIG[name]
         arrays[entry.name] = np.full(shape, b"" if dtype == np.object_ else 0, dtype)

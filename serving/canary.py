@@ -11,9 +11,10 @@ import grpc
 import numpy as np
 
 from serving.health import CANARY_INTERVAL_S, LATELY_S, ModelHealth
-from serving.repository import CANARY_PRIORITY, TritonModel
+from serving.repository import TritonModel
 from serving.tensors import Array
 from serving.triton import InferError, Triton, sample
+from serving.triton_config import CANARY_PRIORITY
 
 TIMEOUT_S: Final = LATELY_S
 """A canary may wait behind a full batch, but then it tells nothing any more."""
@@ -23,7 +24,9 @@ _PAUSE_S: Final = 0.1
 async def ask(triton: Triton, model: TritonModel, health: ModelHealth) -> None:
     """Send one canary and note how it went."""
     try:
-        outputs = await triton.infer(model.name, sample(model.graph, 1), TIMEOUT_S, priority=CANARY_PRIORITY)
+        outputs = await triton.infer(
+            model.name, sample(model.graph, model.graph.fixed_batch or 1), TIMEOUT_S, priority=CANARY_PRIORITY
+        )
     except InferError as error:
         if error.code == grpc.StatusCode.DEADLINE_EXCEEDED:
             health.unanswered(time.monotonic())
@@ -43,7 +46,7 @@ def fault(model: TritonModel, outputs: dict[str, Array]) -> str:
         array = outputs.get(tensor.name)
         if array is None:
             return f"no output {tensor.name}"
-        shape = (1, *tensor.wire_shape)
+        shape = (model.graph.fixed_batch or 1, *tensor.wire_shape)
         if array.ndim != len(shape) or any(want not in (-1, got) for want, got in zip(shape, array.shape, strict=True)):
             return f"output {tensor.name} has shape {list(array.shape)}, not {list(shape)}"
         if array.dtype.kind == "f" and not np.isfinite(array).all():

@@ -30,6 +30,8 @@ class Graph:
     inputs: tuple[GraphTensor, ...]
     outputs: tuple[GraphTensor, ...]
     max_batch: int
+    fixed_batch: int | None = None
+    """Instances that it takes in one run, no more and no fewer; None: 1 to `max_batch`."""
 
 
 def graphs(signatures: SignatureFile) -> tuple[Graph, ...]:
@@ -46,10 +48,13 @@ def _graph(signatures: SignatureFile, form: Form) -> Graph:
     inputs: dict[str, GraphTensor] = {}
     outputs: dict[str, GraphTensor] = {}
     max_batch = 0
+    batches: set[int] = set()
     for name, signature in signatures.signatures.items():
         if signature.form != form:
             continue
         max_batch = max(max_batch, signature.max_batch)
+        # Only tensors tell: a client sends as many images as it likes.
+        batches |= {spec.shape[0] for spec in (*signature.inputs, *signature.outputs) if spec.kind == "tensor"}
         for spec in signature.inputs:
             if spec.kind == "jpeg":
                 prep = signature.preprocessing
@@ -64,7 +69,10 @@ def _graph(signatures: SignatureFile, form: Form) -> Graph:
         for spec in signature.outputs:
             if spec.kind == "argmax" and spec.tensor not in outputs:
                 raise ArtifactError(f"signature {name}: output {spec.name} is the argmax of {spec.tensor}, no output")
-    return Graph(form, tuple(inputs.values()), tuple(outputs.values()), max_batch)
+    fixed = batches - {-1}
+    if len(fixed) > 1 or fixed - {max_batch}:
+        raise ArtifactError(f"form {form}: tensors are of batch {sorted(fixed)}, and at most {max_batch} are taken")
+    return Graph(form, tuple(inputs.values()), tuple(outputs.values()), max_batch, next(iter(fixed), None))
 
 
 def _tensor(spec: TensorSpec) -> GraphTensor:

@@ -121,6 +121,8 @@ class VmHealth:
     """Why Triton takes no requests, or empty."""
     given_up: str = ""
     """What the supervisor has given up on, or empty."""
+    plans_built_here: int = 0
+    """TensorRT plans that this VM built, as none of the artifact's fits it."""
     served_before: bool = False
     """Whether this VM has been in rotation since it booted. Until then it is not live: a managed instance group takes
     the first live answer for readiness, and deletes an old VM on it; its initial delay (1800 s) ignores the others.

@@ -18,6 +18,7 @@ from serving.gateway.access_log import AccessLog
 from serving.gateway.admission import Admission
 from serving.gateway.app import Gateway
 from serving.gateway.router import Router
+from serving.graphs import graphs
 from serving.health import StatusFile
 from serving.settings import Settings
 from serving.triton import Triton
@@ -41,7 +42,7 @@ async def serve(settings: Settings, listener: socket.socket, gpus: list[int]) ->
             signatures=artifact.signatures,
             labels=artifact.labels(),
             status=status.read,
-            router=Router(triton, gpus, status.read),
+            router=Router(triton, gpus, status.read, {g.form: g.fixed_batch for g in graphs(artifact.signatures)}),
             admission=Admission(images, settings.max_buffered_bytes, settings.queue_deadline_s),
             decoders=decoders,
             access_log=AccessLog(settings.access_log_sample, settings.access_log_errors_per_s),

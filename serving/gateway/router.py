@@ -10,6 +10,7 @@ import grpc
 
 import contract
 from artifact.signature import Form
+from serving.fixed_batch import cut, filled
 from serving.gateway.admission import overloaded
 from serving.gateway.deadlines import Deadlines
 from serving.gateway.http import bad_request, late, unavailable
@@ -25,10 +26,17 @@ _LEAST_QUEUE_S: Final = 0.001
 
 
 class Router:
-    """Sends batches to the VM's GPUs. `status` says which of them work."""
+    """Sends batches to the VM's GPUs. `status` says which of them work; `fixed_batches`, which forms take one size."""
 
-    def __init__(self, triton: Triton, gpus: Iterable[int], status: Callable[[], Status]) -> None:
+    def __init__(
+        self,
+        triton: Triton,
+        gpus: Iterable[int],
+        status: Callable[[], Status],
+        fixed_batches: Mapping[Form, int | None] | None = None,
+    ) -> None:
         self._triton = triton
+        self._fixed_batches = fixed_batches or {}
         self._status = status
         self._outstanding = dict.fromkeys(gpus, 0)
 
@@ -41,6 +49,7 @@ class Router:
             HttpError: 503 if no GPU answers, 400 if Triton finds the tensors wrong, 429 if it waited too long for
                 a GPU, 504 if the answer is late.
         """
+        inputs = filled(inputs, self._fixed_batches.get(form))
         tried: set[int] = set()
         reason = ""
         while (gpu := self._choose(tried)) is not None:
@@ -50,7 +59,7 @@ class Router:
                 now = time.monotonic()
                 timeout_s, queue_s = max(0.0, deadlines.answer_by - now), max(_LEAST_QUEUE_S, deadlines.start_by - now)
                 model = contract.triton_model_name(form, gpu)
-                return await self._triton.infer(model, inputs, timeout_s, queue_timeout_s=queue_s)
+                return cut(await self._triton.infer(model, inputs, timeout_s, queue_timeout_s=queue_s), count)
             except InferError as error:
                 if error.code == grpc.StatusCode.INVALID_ARGUMENT:
                     raise bad_request(str(error)) from error

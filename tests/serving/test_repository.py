@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +11,12 @@ from tritonclient.grpc import model_config_pb2
 
 from artifact.errors import ArtifactError
 from artifact.folder import ArtifactFolder
+from artifact.profiles import BatchProfile
 from artifact.signature import Signature, SignatureFile, TensorSpec
-from serving.graphs import Graph, GraphTensor, graphs
-from serving.repository import TritonModel, tensorrt_config, write_repository
+from serving.graphs import graphs
+from serving.plans import PlanChoice
+from serving.repository import write_repository
 from tests.model.tiny import COLOURS, SIZE
-
-IMAGE = Graph(
-    "image",
-    (GraphTensor("image", "uint8", (224, 224, 3)),),
-    (GraphTensor("probabilities", "float32", (1000,)), GraphTensor("score", "float32", ())),
-    128,
-)
 
 
 def config_of(folder: Path, model: str) -> Any:
@@ -75,36 +69,16 @@ def test_the_models_first_line_extends_the_path(tiny: ArtifactFolder, tmp_path: 
     assert str(Path(__file__).parents[2]) in lines[0]
 
 
-def test_a_plan_runs_twice_on_its_own_gpu() -> None:
-    config = tensorrt_config(TritonModel("default_image_gpu3", 3, IMAGE))
-    assert config.platform == "tensorrt_plan"
-    assert [(g.kind, g.count, list(g.gpus)) for g in config.instance_group] == [
-        (model_config_pb2.ModelInstanceGroup.KIND_GPU, 2, [3])
-    ]
-    assert list(config.dynamic_batching.preferred_batch_size) == [8, 32, 128]
-    assert config.dynamic_batching.max_queue_delay_microseconds == 1000
-    assert config.parameters["gpu"].string_value == "3"
-
-
-def test_preferred_batches_stay_within_the_models() -> None:
-    config = tensorrt_config(TritonModel("m", 0, replace(IMAGE, max_batch=16)))
-    assert list(config.dynamic_batching.preferred_batch_size) == [8]
-
-
-def test_one_value_an_instance_is_reshaped_as_triton_has_no_scalars() -> None:
-    config = tensorrt_config(TritonModel("m", 0, IMAGE))
-    vector, scalar = config.output
-    assert not vector.HasField("reshape")
-    assert list(scalar.dims) == [1]
-    assert scalar.HasField("reshape")
-    assert list(scalar.reshape.shape) == []
-
-
-def test_a_gpu_without_a_plan_is_refused_by_name(tiny: ArtifactFolder, tmp_path: Path) -> None:
-    folder = ArtifactFolder(tiny.path)
-    folder.manifest = tiny.manifest.model_copy(update={"runtime": "tensorrt"})
-    with pytest.raises(ArtifactError, match=r"plans for nothing; this machine's GPUs have compute capability 7\.5"):
-        write_repository(tmp_path / "models", folder, [0], "7.5")
+def test_plans_are_linked_and_may_be_built_later(tiny: ArtifactFolder, tmp_path: Path) -> None:
+    choice = PlanChoice(tmp_path / "own", (BatchProfile(1, 8, 32),))
+    models = write_repository(tmp_path / "models", tiny, range(4), choice)
+    assert len(models) == 8
+    for model in models:
+        link = tmp_path / "models" / model.name / "1" / "model.plan"
+        assert link.readlink() == tmp_path / "own" / f"int8.{model.graph.form}.plan"
+        written = config_of(tmp_path / "models", model.name)
+        assert written.platform == "tensorrt_plan"
+        assert list(written.instance_group[0].gpus) == [model.gpu]
 
 
 def test_signatures_of_one_form_share_a_graph_and_may_not_contradict() -> None:
@@ -121,3 +95,15 @@ def test_signatures_of_one_form_share_a_graph_and_may_not_contradict() -> None:
     assert graph.max_batch == 8
     with pytest.raises(ArtifactError, match="contradicts"):
         graphs(file(one, one.model_copy(update={"inputs": (tensor("x", 5),)})))
+
+
+def test_a_fixed_batch_is_read_from_the_tensors_and_must_be_the_greatest() -> None:
+    def file(batch: int, max_batch: int) -> SignatureFile:
+        x = TensorSpec(name="x", dtype="float32", shape=(batch, 2), kind="tensor", tensor="x")
+        signature = Signature(form="tensor", inputs=(x,), outputs=(x,), max_batch=max_batch)
+        return SignatureFile(signatures={"serving_default": signature})
+
+    assert graphs(file(4, 4))[0].fixed_batch == 4
+    assert graphs(file(-1, 4))[0].fixed_batch is None
+    with pytest.raises(ArtifactError, match=r"tensors are of batch \[4\], and at most 8 are taken"):
+        graphs(file(4, 8))
