@@ -53,8 +53,8 @@ def difference_lines(document: Mapping[str, Any]) -> list[str]:
     lines += _section("images per second, on each build's own machine", ("row", "batch", "A", "B", "B / A"), speed)
     a, b = document["archiveBytes"]
     files = [(row["file"], _number(row["a"]), _number(row["b"])) for row in document["files"]]
-    lines += _section("bytes of files that differ", ("file", "A", "B"), [*files, ("archive", f"{a:,}", f"{b:,}")])
-    return lines
+    files += [("archive", f"{a:,}", f"{b:,}")] if files else []
+    return lines + (_section("bytes of files that differ", ("file", "A", "B"), files) or ["", "no file differs"])
 
 
 def _flat(inputs: Mapping[str, str]) -> dict[str, str]:
