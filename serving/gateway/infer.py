@@ -164,7 +164,10 @@ def _raw(body: bytes, signatures: SignatureFile) -> Infer:
     elif -1 in shape or spec.dtype == "string":
         raise bad_request(f"{spec.name}: a body without JSON does not tell the shape; {list(spec.shape)} is open")
     else:
-        array = _from_raw(body, spec, shape)
+        try:
+            array = _from_raw(body, spec, shape)
+        except HttpError as error:
+            raise bad_request(f"{spec.name}: {error}") from None
     return _request(signature, {spec.name: array}, "", _wanted(None, signature, default_binary=True))
 
 
