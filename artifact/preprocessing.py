@@ -85,18 +85,6 @@ def load_image(data: bytes, prep: Preprocessing) -> UInt8Image:
     return _prepared(_decode(data, prep), prep)
 
 
-def load_central(data: bytes, prep: Preprocessing, share: float) -> UInt8Image:
-    """As `load_image`, of another part of the picture: the central square with `share` of the short side.
-
-    For more images from one photo. A model whose steps crop by themselves crops that square further.
-    """
-    if not prep.steps:
-        return load_image(data, prep.model_copy(update={"crop_fraction": share}))
-    pixels = _decode(data, prep)
-    square = Crop(of="short_side", fraction=share, rounding="nearest")
-    return _prepared(_part(pixels, cropped(square, Size.of(*pixels.shape[:2]))), prep)
-
-
 def load_floats(data: bytes, prep: Preprocessing) -> FloatPixels:
     """What the model's steps give before it is rounded: float32 [height, width, 3], 0..255 but for overshoots.
 
@@ -209,7 +197,8 @@ def _stepped(pixels: npt.NDArray[Any], prep: Preprocessing) -> npt.NDArray[Any]:
                 window = cropped(steps[0], size)
                 steps.pop(0)
             pixels = _resized(pixels, step, size, window)
-            size = Size(window.height, window.width, size.exact)
+            if window != Window(0, 0, size.height, size.width):
+                size = Size.of(window.height, window.width)
         elif isinstance(step, Crop):
             window = cropped(step, size)
             pixels = _part(pixels, window)

@@ -1,0 +1,458 @@
+"""The way of a picture through a graph, from the decoder on: what each operation does to its pixels.
+
+A picture is followed as long as it is cropped, resized, padded, turned to another layout, or has numbers added to or
+multiplied with whole channels. The first operation that does anything else is where the model itself begins.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from artifact.geometry import Size, Window, cropped, resized
+from artifact.signature import Resize, Step
+from model.source.jpeg.per_image import NotRecognisedError
+from model.source.jpeg.probe import Array, Probe
+from model.source.jpeg.rules import crop_rule, pad_rule, resize_rule
+from model.source.jpeg.view import GraphView, Node, data_inputs
+
+Axis = Literal["N", "H", "W", "C"]
+_Channels = npt.NDArray[np.float64]
+
+_UNTOUCHED: Final = {
+    "Identity", "StopGradient", "PreventGradient", "CheckNumerics", "EnsureShape", "PlaceholderWithDefault", "Snapshot",
+}  # fmt: skip
+_ABOUT_SHAPES: Final = {"Shape", "ShapeN", "Rank", "Size"}
+"""Take a picture only to see how large it is."""
+_RESIZES: Final = {
+    "ResizeBilinear": "bilinear",
+    "ResizeBicubic": "bicubic",
+    "ResizeNearestNeighbor": "nearest",
+    "ResizeArea": "area",
+}
+_KERNELS: Final = {
+    "triangle": "bilinear",
+    "keyscubic": "bicubic",
+    "lanczos3": "lanczos3",
+    "lanczos5": "lanczos5",
+    "gaussian": "gaussian",
+    "mitchellcubic": "mitchellcubic",
+}
+"""Kernels of ScaleAndTranslate, by the names of artifact.signature."""
+_MATHS: Final[dict[str, Callable[[Any, Any], Any]]] = {
+    "Sub": np.subtract,
+    "Add": np.add,
+    "AddV2": np.add,
+    "BiasAdd": np.add,
+    "Mul": np.multiply,
+    "RealDiv": np.divide,
+    "Div": np.divide,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """A tensor that holds the picture, with value = scale * pixel + shift for each of its channels."""
+
+    tensor: str
+    axes: tuple[Axis, ...]
+    channels: tuple[int, ...] = (0, 1, 2)
+    """Which of red, green and blue each channel is."""
+    scale: tuple[float, ...] = (1.0, 1.0, 1.0)
+    shift: tuple[float, ...] = (0.0, 0.0, 0.0)
+    whole: bool = True
+    """Whether the values are 8-bit integers."""
+    steps: tuple[Step, ...] = ()
+    to_bytes: Literal["", "nearest", "truncate"] = ""
+    """How floats became whole pixels, where they did."""
+
+
+@dataclass(slots=True)
+class PicturePath:
+    """Follows a picture through `graph` from `position` on; `sizes` are the pictures of `probe` there."""
+
+    graph: GraphView
+    probe: Probe
+    sizes: tuple[Size, ...]
+    positions: list[Position]
+    stopped: str = ""
+    """Why the last position is the last one."""
+    _relevant: set[str] = field(default_factory=set)
+
+    def follow(self, relevant: set[str]) -> None:
+        """Go as far as the way is understood; `relevant` nodes are those that the answers come from.
+
+        Raises:
+            NotRecognisedError: a crop or size on the way follows no rule known here.
+        """
+        self._relevant = relevant
+        while True:
+            here = self.positions[-1]
+            users = self._users(here.tensor)
+            if not users:
+                self.stopped = "nothing takes it"
+                return
+            following = self._joined_channels(here, users) if len(users) > 1 else self._after(here, users[0])
+            if following is None:
+                self.stopped = f"{users[0].name} ({users[0].op}) is the model's own"
+                return
+            self.positions.append(following)
+
+    def _users(self, tensor: str) -> list[Node]:
+        return [
+            node for node in self.graph.users(tensor) if node.name in self._relevant and node.op not in _ABOUT_SHAPES
+        ]
+
+    def _after(self, here: Position, node: Node) -> Position | None:
+        """The picture behind a node; None where the node does what no preprocessing does."""
+        there = replace(here, tensor=f"{node.name}:0")
+        if node.op in _UNTOUCHED:
+            return there
+        if node.op in _MATHS:
+            return self._calculated(here, node)
+        if node.op == "Split":
+            return self._joined_channels(here, [node])
+        handler = {
+            "Cast": self._cast,
+            "ExpandDims": self._reshaped,
+            "Squeeze": self._reshaped,
+            "Reshape": self._reshaped,
+            "Pack": self._reshaped,
+            "Transpose": self._transposed,
+            "ReverseV2": self._reversed,
+            "StridedSlice": self._strided,
+            "Slice": self._sliced,
+            "Pad": self._padded,
+            "PadV2": self._padded,
+            "CropAndResize": self._boxed,
+            "ScaleAndTranslate": self._scaled,
+            "Round": self._rounded,
+            "Rint": self._rounded,
+            "ClipByValue": self._clipped,
+            **dict.fromkeys(_RESIZES, self._resized),
+        }.get(node.op)
+        return None if handler is None else handler(here, there, node)
+
+    # Numbers
+
+    def _calculated(self, here: Position, node: Node) -> Position | None:
+        """Plus, minus, times or divided by a constant a channel."""
+        if here.whole:
+            return None
+        first, second = data_inputs(node)
+        other = second if first == here.tensor else first
+        value = self.probe.constant(other)
+        if value is None or first == second:
+            return None
+        by_channel = _by_channel(value, here)
+        if by_channel is None:
+            return None
+        operation = _MATHS[node.op]
+        shift, scale = np.array(here.shift), np.array(here.scale)
+        if node.op in {"RealDiv", "Div"}:
+            if other != second:
+                return None
+            scale, shift = scale / by_channel, shift / by_channel
+        elif node.op == "Mul":
+            scale, shift = scale * by_channel, shift * by_channel
+        elif other == second:
+            shift = operation(shift, by_channel)
+        else:
+            shift = operation(by_channel, shift)
+            scale = -scale if node.op == "Sub" else scale
+        return replace(here, tensor=f"{node.name}:0", scale=_tuple(scale), shift=_tuple(shift))
+
+    def _cast(self, here: Position, there: Position, node: Node) -> Position | None:
+        kinds = {1: "float32", 4: "uint8", 2: "float64", 3: "int32", 9: "int64", 6: "int8"}
+        kind = kinds.get(node.attr["DstT"].type)
+        if kind in {"float32", "float64"}:
+            return replace(there, whole=False)
+        if here.whole and kind in {"int32", "int64", "uint8"}:
+            return there
+        if kind in {"uint8", "int32", "int64"} and _is_raw(here):
+            return replace(there, whole=True, to_bytes=here.to_bytes or "truncate")
+        return None
+
+    def _rounded(self, here: Position, there: Position, _: Node) -> Position | None:
+        return replace(there, to_bytes=here.to_bytes or "nearest") if _is_raw(here) else None
+
+    def _clipped(self, here: Position, there: Position, node: Node) -> Position | None:
+        """To 0..255, which rounding to bytes does as well."""
+        bounds = [self.probe.constant(name) for name in data_inputs(node)[1:]]
+        return there if _is_raw(here) and [float(b) if b is not None else None for b in bounds] == [0, 255] else None
+
+    # Layout
+
+    def _reshaped(self, here: Position, there: Position, node: Node) -> Position | None:
+        """Axes of size 1 come or go; anything else that a reshape does is the model's own."""
+        if node.op == "Pack" and len(data_inputs(node)) != 1:
+            return None
+        before, after = self.probe.shapes(here.tensor), self.probe.shapes(there.tensor)
+        if any(_without_ones(b) != _without_ones(a) for b, a in zip(before, after, strict=True)):
+            return None
+        order = tuple(axis for axis in here.axes if axis != "N")
+        if len(after[0]) == len(here.axes):
+            return there
+        if len(after[0]) == 3:
+            return replace(there, axes=order)
+        return replace(there, axes=("N", *order)) if len(after[0]) == 4 and after[0][0] == 1 else None
+
+    def _transposed(self, here: Position, there: Position, node: Node) -> Position | None:
+        order = self.probe.constant(data_inputs(node)[1])
+        return None if order is None else replace(there, axes=tuple(here.axes[int(axis)] for axis in order))
+
+    def _reversed(self, here: Position, there: Position, node: Node) -> Position | None:
+        axes = self.probe.constant(data_inputs(node)[1])
+        if axes is None or [here.axes[int(axis)] for axis in np.ravel(axes)] != ["C"]:
+            return None
+        return _reverse(there)
+
+    def _joined_channels(self, here: Position, users: Sequence[Node]) -> Position | None:
+        """Channels split, each calculated with by itself, and joined again."""
+        if len(users) != 1 or users[0].op != "Split" or users[0].attr["num_split"].i != 3:
+            return None
+        axis = self.probe.constant(data_inputs(users[0])[0])
+        if axis is None or here.axes[int(axis)] != "C":
+            return None
+        ends = {}
+        for channel in range(3):
+            end = replace(here, tensor=f"{users[0].name}:{channel}")
+            while len(takers := self._users(end.tensor)) == 1 and takers[0].op in {*_MATHS, *_UNTOUCHED}:
+                following = self._after(end, takers[0])
+                if following is None:
+                    return None
+                end = following
+            if len(takers) != 1 or takers[0].op != "ConcatV2":
+                return None
+            ends[end.tensor] = channel, end, takers[0]
+        (join, *others) = [node for _, _, node in ends.values()]
+        parts = data_inputs(join)[:-1]
+        if any(node.name != join.name for node in others) or set(parts) != set(ends):
+            return None
+        order = [ends[part][0] for part in parts]
+        return replace(
+            here,
+            tensor=f"{join.name}:0",
+            channels=tuple(here.channels[i] for i in order),
+            scale=tuple(ends[part][1].scale[i] for part, i in zip(parts, order, strict=True)),
+            shift=tuple(ends[part][1].shift[i] for part, i in zip(parts, order, strict=True)),
+        )
+
+    # Crops and sizes
+
+    def _strided(self, here: Position, there: Position, node: Node) -> Position | None:
+        """image[0], image[top:bottom, left:right] or image[..., ::-1]."""
+        names = data_inputs(node)[1:4]
+        shapes = self.probe.shapes(here.tensor)
+        numbers = self.probe.values(names)
+        cuts = [_slices(node, numbers[i], shapes[i]) for i in range(len(shapes))]
+        if any(cut is None for cut in cuts):
+            return None
+        by_axis = [dict(zip(here.axes, cut, strict=True)) for cut in cuts if cut is not None]
+        removed = {axis for axis, cut in by_axis[0].items() if isinstance(cut, int)}
+        if not removed <= {"N"} or any(cut.get("N", slice(0, 1, 1)) not in (0, slice(0, 1, 1)) for cut in by_axis):
+            # A slice along the batch keeps all of it, or takes the only image.
+            return None
+        there = replace(there, axes=tuple(axis for axis in here.axes if axis not in removed))
+        channels = by_axis[0]["C"]
+        if channels == slice(2, None, -1):
+            there = _reverse(there)
+        elif channels != slice(0, 3, 1):
+            return None
+        windows = []
+        for cut in by_axis:
+            rows, columns = cut["H"], cut["W"]
+            if not isinstance(rows, slice) or not isinstance(columns, slice) or rows.step != 1 or columns.step != 1:
+                return None
+            windows.append(Window(rows.start, columns.start, rows.stop - rows.start, columns.stop - columns.start))
+        return self._crop(there, windows, node, names)
+
+    def _sliced(self, here: Position, there: Position, node: Node) -> Position | None:
+        names = data_inputs(node)[1:3]
+        rows, columns, channels = (here.axes.index(axis) for axis in ("H", "W", "C"))
+        windows = []
+        for (begin, extent), shape in zip(self.probe.values(names), self.probe.shapes(here.tensor), strict=True):
+            sides = [int(e) if e >= 0 else s - int(b) for b, e, s in zip(begin, extent, shape, strict=True)]
+            if sides[channels] != 3:
+                return None
+            windows.append(Window(int(begin[rows]), int(begin[columns]), sides[rows], sides[columns]))
+        return self._crop(there, windows, node, names)
+
+    def crop_while_decoding(self, there: Position, windows: Sequence[Window], node: Node) -> Position:
+        """What a decoder crops by itself."""
+        return self._crop(there, windows, node, data_inputs(node)[1:2])
+
+    def _crop(self, there: Position, windows: Sequence[Window], node: Node, from_tensors: Sequence[str]) -> Position:
+        rule = crop_rule(self.sizes, windows, self._constants(from_tensors), node.name)
+        if rule is None:
+            return there
+        self._refuse_after_rounding(there, node)
+        self.sizes = tuple(_size_of(cropped(rule, size)) for size in self.sizes)
+        return replace(there, steps=(*there.steps, rule))
+
+    def _resized(self, here: Position, there: Position, node: Node) -> Position | None:
+        if here.axes != ("N", "H", "W", "C"):
+            return None
+        aligned, half = node.attr["align_corners"].b, node.attr["half_pixel_centers"].b
+        filter_only = Resize(
+            to="size",
+            height=1,
+            width=1,
+            method=_RESIZES[node.op],  # type: ignore[arg-type]
+            coordinates="align_corners" if aligned else "half_pixel" if half else "legacy",
+        )
+        return self._resize(there, filter_only, data_inputs(node)[1], node)
+
+    def _scaled(self, here: Position, there: Position, node: Node) -> Position | None:
+        kernel = _KERNELS.get(node.attr["kernel_type"].s.decode() or "lanczos3")
+        if kernel is None or here.axes != ("N", "H", "W", "C"):
+            return None
+        _, size, scale, translation = data_inputs(node)
+        for before, (to, by, moved) in zip(self.sizes, self.probe.values([size, scale, translation]), strict=True):
+            whole = np.array(to, np.float32) / np.array([before.height, before.width], np.float32)
+            if np.any(moved) or not np.allclose(by, whole, rtol=1e-6):
+                raise NotRecognisedError(f"{node.name} does not scale the whole picture to its new size")
+        filter_only = Resize(
+            to="size",
+            height=1,
+            width=1,
+            method=kernel,  # type: ignore[arg-type]
+            antialias=node.attr["antialias"].b,
+        )
+        return self._resize(there, filter_only, size, node)
+
+    def _resize(self, there: Position, filter_only: Resize, size: str, node: Node) -> Position:
+        self._refuse_after_rounding(there, node)
+        after = [(int(value[0]), int(value[1])) for (value,) in self.probe.values([size])]
+        rule = resize_rule(filter_only, self.sizes, after, node.name)
+        self.sizes = tuple(resized(rule, before) for before in self.sizes)
+        whole = there.whole and rule.method == "nearest"
+        return replace(there, steps=(*there.steps, rule), whole=whole)
+
+    def _boxed(self, here: Position, there: Position, node: Node) -> Position | None:
+        """tf.image.crop_and_resize of one constant box."""
+        _, boxes, numbers, size = data_inputs(node)
+        box, number, target = (self.probe.constant(name) for name in (boxes, numbers, size))
+        if box is None or target is None or number is None:
+            raise NotRecognisedError(
+                f"the boxes of {node.name} depend on the picture; only constant ones are known here"
+            )
+        if box.shape != (1, 4) or number.tolist() != [0] or here.axes != ("N", "H", "W", "C"):
+            return None
+        top, left, bottom, right = (float(value) for value in box[0])
+        outside = min(top, left) < 0 or max(bottom, right) > 1
+        if outside and (any(here.shift) or node.attr["extrapolation_value"].f):
+            raise NotRecognisedError(
+                f"{node.name} reaches outside the picture and fills it with another colour than black"
+            )
+        self._refuse_after_rounding(there, node)
+        rule = Resize(
+            to="size",
+            height=int(target[0]),
+            width=int(target[1]),
+            method="nearest" if node.attr["method"].s == b"nearest" else "bilinear",
+            box=(top, left, bottom, right),
+        )
+        self.sizes = tuple(resized(rule, before) for before in self.sizes)
+        return replace(there, steps=(*there.steps, rule), whole=False)
+
+    def _padded(self, here: Position, there: Position, node: Node) -> Position | None:
+        """Padding in the loop over images; behind it, padding is a convolution's own."""
+        names = data_inputs(node)[1:]
+        value = self.probe.constant(names[1]) if len(names) > 1 else np.zeros(())
+        if value is None:
+            return None
+        colours = {(float(value) - shift) / scale for scale, shift in zip(here.scale, here.shift, strict=True)}
+        rows, columns = here.axes.index("H"), here.axes.index("W")
+        corners = []
+        for (amounts,), size in zip(self.probe.values(names[:1]), self.sizes, strict=True):
+            others = [tuple(amounts[i]) for i in range(len(amounts)) if i not in {rows, columns}]
+            if any(amount != (0, 0) for amount in others):
+                return None
+            (top, bottom), (left, right) = amounts[rows], amounts[columns]
+            corners.append(Window(int(top), int(left), size.height + int(top + bottom), size.width + int(left + right)))
+        if len(colours) != 1:
+            raise NotRecognisedError(f"{node.name} pads with another value in each channel")
+        rule = pad_rule(self.sizes, corners, colours.pop(), node.name)
+        if rule is None:
+            return there
+        self._refuse_after_rounding(there, node)
+        self.sizes = tuple(Size.of(rule.height, rule.width) for _ in self.sizes)
+        return replace(there, steps=(*there.steps, rule))
+
+    def _refuse_after_rounding(self, there: Position, node: Node) -> None:
+        if there.to_bytes:
+            raise NotRecognisedError(f"{node.name} ({node.op}) works on pixels that were rounded before")
+
+    def _constants(self, tensors: Sequence[str]) -> Iterator[float]:
+        """Floats that tensors are computed from."""
+        import tensorflow as tf  # noqa: PLC0415 - takes seconds to import
+
+        picture = {position.tensor.partition(":")[0] for position in self.positions}
+        for name in self.graph.needed_for(tensors, lambda node: node.name in picture):
+            node = self.graph.nodes[name]
+            if node.op == "Const" and node.attr["dtype"].type in {1, 2}:
+                value = tf.make_ndarray(node.attr["value"].tensor)
+                if value.size == 1:
+                    yield float(value.ravel()[0])
+                    yield 1.0 - float(value.ravel()[0])
+
+
+def _size_of(window: Window) -> Size:
+    return Size.of(window.height, window.width)
+
+
+def _is_raw(position: Position) -> bool:
+    return set(position.scale) == {1.0} and set(position.shift) == {0.0}
+
+
+def _tuple(values: _Channels) -> tuple[float, ...]:
+    return tuple(float(value) for value in values)
+
+
+def _reverse(position: Position) -> Position:
+    return replace(position, channels=position.channels[::-1], scale=position.scale[::-1], shift=position.shift[::-1])
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    return tuple(side for side in shape if side != 1)
+
+
+def _by_channel(value: Array, position: Position) -> _Channels | None:
+    """A constant as one number for each channel; None where it differs from pixel to pixel."""
+    if not np.issubdtype(value.dtype, np.floating) or value.ndim > len(position.axes):
+        return None
+    aligned = value.reshape((1,) * (len(position.axes) - value.ndim) + value.shape)
+    channel = position.axes.index("C")
+    if any(side != 1 for axis, side in enumerate(aligned.shape) if axis != channel):
+        return None
+    numbers = aligned.ravel().astype(np.float64)
+    return np.broadcast_to(numbers, (3,)).copy() if numbers.size in {1, 3} else None
+
+
+def _slices(node: Node, numbers: tuple[Array, ...], shape: tuple[int, ...]) -> tuple[slice | int, ...] | None:
+    """For each axis what a StridedSlice keeps: start, stop and step, or the index that it takes out."""
+    begin, end, stride = ([int(v) for v in number] for number in numbers)
+    masks = {name: node.attr[f"{name}_mask"].i for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")}
+    if masks["new_axis"]:
+        return None
+    found: list[slice | int] = []
+    for entry in range(len(begin)):
+        if masks["ellipsis"] >> entry & 1:
+            whole = len(shape) - (len(begin) - 1)
+            found += [slice(0, side, 1) for side in shape[len(found) : len(found) + whole]]
+            continue
+        side = shape[len(found)]
+        if masks["shrink_axis"] >> entry & 1:
+            found.append(begin[entry] % side)
+            continue
+        start = None if masks["begin"] >> entry & 1 else begin[entry]
+        stop = None if masks["end"] >> entry & 1 else end[entry]
+        first, last, step = slice(start, stop, stride[entry]).indices(side)
+        found.append(slice(first, None if last < 0 else last, step))
+    found += [slice(0, side, 1) for side in shape[len(found) :]]
+    return tuple(found)

@@ -1,0 +1,64 @@
+"""Pictures that show whether a preprocessing gives TensorFlow's own pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import simplejpeg
+
+from artifact.preprocessing import load_floats
+from artifact.signature import Preprocessing
+from model.export.frozen import FrozenSignature
+from model.source.jpeg.path import Position
+from model.source.jpeg.probe import Array
+
+_SIZES: Final = ((375, 500), (501, 333), (97, 131), (640, 481), (73, 73), (257, 331))
+"""Heights and widths in pixels: larger and smaller than what models take, even and odd."""
+_DETAIL: Final = 8
+"""Pixels from one random colour to the next."""
+
+
+def test_pictures() -> Iterator[bytes]:
+    """JPEGs of random clouds, the same every time."""
+    random = np.random.default_rng(5)
+    for height, width in _SIZES:
+        coarse = random.integers(0, 256, (-(-height // _DETAIL), -(-width // _DETAIL), 3)).astype(np.uint8)
+        picture = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
+        yield simplejpeg.encode_jpeg(np.ascontiguousarray(picture), 90)
+
+
+def pixel_difference(signature: FrozenSignature, strings: str, at: Position, preprocessing: Preprocessing) -> float:
+    """Greatest difference of a preprocessing's pixels from those that the graph's picture at a position stands for.
+
+    On the 0..255 scale and before rounding to bytes; where the graph rounds by itself, by how much the unrounded value
+    lies outside what rounds to the graph's.
+    """
+    import tensorflow as tf  # noqa: PLC0415 - takes seconds to import
+
+    graph = tf.Graph()
+    with graph.as_default():
+        tf.graph_util.import_graph_def(signature.graph_def, name="")
+    rank = graph.get_tensor_by_name(strings).shape.rank
+    greatest = 0.0
+    with tf.compat.v1.Session(graph=graph) as session:
+        for jpeg in test_pictures():
+            fed = np.array(jpeg, object) if rank == 0 else np.array([jpeg], object)
+            theirs = _pixels(session.run(at.tensor, {strings: fed}), at)
+            difference = load_floats(jpeg, preprocessing).astype(np.float64) - theirs
+            if at.to_bytes == "truncate":
+                difference = np.maximum(-difference, difference - 1)
+            elif at.to_bytes == "nearest":
+                difference = np.abs(difference) - 0.5
+            greatest = max(greatest, float(np.abs(difference).max() if not at.to_bytes else difference.max()))
+    return greatest
+
+
+def _pixels(values: Array, at: Position) -> npt.NDArray[np.float64]:
+    """RGB pixels [height, width, 3] of the picture at a position [1, ...]."""
+    picture = np.transpose(values, [at.axes.index(axis) for axis in ("N", "H", "W", "C")])[0].astype(np.float64)
+    raw: npt.NDArray[np.float64] = (picture - np.array(at.shift)) / np.array(at.scale)
+    return raw[..., [at.channels.index(colour) for colour in range(3)]]

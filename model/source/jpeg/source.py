@@ -1,0 +1,79 @@
+"""A SavedModel signature that takes JPEGs, as a model to convert and serve."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from artifact.recipe import BuildRequest
+from artifact.signature import Form
+from model.errors import BuildError
+from model.export.frozen import FrozenSignature
+from model.export.saved_model import TENSOR_SIGNATURE
+from model.source.custom import describe
+from model.source.jpeg.cut import cut_jpeg_signature
+from model.source.jpeg.original import FrozenOriginal
+from model.source.jpeg.per_image import NotRecognisedError
+from model.source.jpeg.surgery import begin_at
+from model.source.jpeg.view import tensor_name
+from model.source.models import SourceModel
+
+_DT_STRING: Final = 7
+
+
+def takes_strings(frozen: FrozenSignature) -> bool:
+    """Whether a signature has one input, of strings."""
+    fed = {tensor.partition(":")[0] for tensor in frozen.inputs.values()}
+    types = [node.attr["dtype"].type for node in frozen.graph_def.node if node.name in fed]
+    return types == [_DT_STRING]
+
+
+def describe_jpeg(name: str, frozen: FrozenSignature, request: BuildRequest, labels: tuple[str, ...]) -> SourceModel:
+    """The model behind the preprocessing of the signature `name`, which serving answers under its own names.
+
+    With `request.input_names` the graph is cut at that tensor, and what is before it is not looked at.
+
+    Raises:
+        BuildError: the preprocessing is not understood, or what `describe` refuses.
+    """
+    if request.input_names:
+        return describe(name, _begun_at(request.input_names, frozen), request, labels)
+    if request.preprocessing is not None:
+        raise BuildError(
+            f"the signature {name!r} takes JPEGs and brings its own preprocessing: leave model.preprocessing out, or "
+            "name the tensor at which the model begins (model.inputNames)"
+        )
+    cut = cut_jpeg_signature(frozen, request.preprocess, _plain(request.output_names))
+    asked = request.model_copy(update={"preprocessing": cut.preprocessing})
+    described = describe(TENSOR_SIGNATURE, cut.frozen, asked, labels)
+    tensor = TENSOR_SIGNATURE if name != TENSOR_SIGNATURE else f"{TENSOR_SIGNATURE}_float"
+    forms: dict[Form, str] = {"image": name, "tensor": tensor}
+    return replace(
+        described,
+        signature_names=forms,
+        jpeg_input=next(iter(frozen.inputs)),
+        fixed_batch=cut.fixed_batch or described.fixed_batch,
+        original=_original(frozen, described),
+    )
+
+
+def _begun_at(names: tuple[str, ...], frozen: FrozenSignature) -> FrozenSignature:
+    if len(names) > 1:
+        raise BuildError(f"{len(names)} inputs are named; a model that takes JPEGs is cut at one tensor")
+    tensor = tensor_name(names[0])
+    if all(node.name != tensor.partition(":")[0] for node in frozen.graph_def.node):
+        raise BuildError(f"the graph has no tensor {tensor}: leave model.inputNames out, and the error lists some")
+    try:
+        return begin_at(frozen, tensor)
+    except NotRecognisedError as error:
+        raise BuildError(f"the graph cannot be cut at {tensor}: {error}") from error
+
+
+def _plain(names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(name.removesuffix(":0") for name in names)
+
+
+def _original(frozen: FrozenSignature, described: SourceModel) -> FrozenOriginal | None:
+    """What the classifier's scores are compared with; the output's name there is the client's."""
+    scores = [spec for spec in described.outputs if spec.kind == "tensor" and spec.tensor == described.classifier]
+    return FrozenOriginal(frozen, scores[0].name) if scores else None
