@@ -81,7 +81,8 @@ def _precisions(text: str) -> tuple[str, ...]:
     asked = tuple(part.strip() for part in text.split(","))
     unknown = [part for part in asked if part not in _PRECISIONS]
     if unknown:
-        raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown) or text!r}; allowed: {', '.join(_PRECISIONS)}")
+        named = ", ".join(map(repr, unknown))
+        raise argparse.ArgumentTypeError(f"unknown: {named}; allowed: {', '.join(_PRECISIONS)}")
     return tuple(dict.fromkeys(asked))
 
 
