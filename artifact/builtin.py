@@ -28,8 +28,6 @@ KERAS_MODELS: Final = (
     "EfficientNetV2B3",
     "InceptionResNetV2",
     "InceptionV3",
-    "MobileNet",
-    "MobileNetV2",
     "ResNet101",
     "ResNet101V2",
     "ResNet152",
@@ -40,7 +38,7 @@ KERAS_MODELS: Final = (
     "VGG19",
     "Xception",
 )
-"""Image classifiers of keras.applications with ImageNet weights."""
+"""Image classifiers of keras.applications whose weights Keras pins by a hash (MobileNet's it does not)."""
 MODEL_LOCK: Final = Path("locks/model.txt")
 CALIBRATION_PACKAGE: Final = "ai-benchmark"
 """100 photos, 512 x 512, without labels."""

@@ -128,6 +128,9 @@ class Signature(_Schema):
     label_offset: int = 0
     """Subtracted from a class index to find its line in labels.txt (1 for 1001-class models)."""
     max_batch: int = Field(gt=0)
+    """Most instances of one request."""
+    fixed_batch: int | None = Field(default=None, gt=0)
+    """Set where the graph runs exactly so many instances, no fewer: serving pads to it and cuts the answer."""
 
 
 class SignatureFile(_Schema):

@@ -76,19 +76,24 @@ def freeze(saved_model: Path, signature: str) -> FrozenSignature:
         BuildError: TensorFlow cannot read it.
     """
     import tensorflow as tf  # noqa: PLC0415 - takes seconds to import
-    from tensorflow.python.framework.convert_to_constants import (  # noqa: PLC0415 - takes seconds to import
-        convert_variables_to_constants_v2,
-    )
 
     try:
         # Held until the end: the variables live as long as the loaded object does.
         loaded = tf.saved_model.load(str(saved_model), tags=[SERVE_TAG])
         function = loaded.signatures[signature]
-        frozen = convert_variables_to_constants_v2(function)
+        return freeze_function(function, sorted(function.structured_input_signature[1]))
     except Exception as error:
         raise BuildError(f"TensorFlow cannot read signature {signature!r}: {first_line(error)}") from error
-    # Both sides are flattened in the sorted order of their names.
-    input_names = sorted(function.structured_input_signature[1])
+
+
+def freeze_function(function: Any, input_names: Sequence[str]) -> FrozenSignature:  # noqa: ANN401 - no public type
+    """Make the variables of a concrete function of tensors, which answers a dict, constants."""
+    from tensorflow.python.framework.convert_to_constants import (  # noqa: PLC0415 - takes seconds to import
+        convert_variables_to_constants_v2,
+    )
+
+    frozen = convert_variables_to_constants_v2(function)
+    # TensorFlow flattens dicts in the sorted order of their names.
     output_names = sorted(function.structured_outputs)
     return FrozenSignature(
         frozen.graph.as_graph_def(),

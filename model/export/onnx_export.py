@@ -12,7 +12,8 @@ from typing import Final
 import onnx
 import onnxruntime
 
-from model.export.frozen import FrozenSignature
+from model.errors import BuildError
+from model.export.frozen import FrozenSignature, first_line
 from model.graph import rename_tensors, replace_nodes
 
 OPSET: Final = 17
@@ -26,20 +27,28 @@ def export_onnx(signature: FrozenSignature, outputs: Collection[str]) -> onnx.Mo
     """Convert with tf2onnx, name inputs and outputs as the signature does, and optimise.
 
     Of the signature's outputs only `outputs` are kept: an argmax, say, is left to serving.
+
+    Raises:
+        BuildError: the converter cannot convert it, in spite of `model.export.checks`.
     """
     import tf2onnx  # noqa: PLC0415 - imports TensorFlow, which takes seconds
 
-    logging.getLogger("tf2onnx").setLevel(logging.ERROR)
+    logging.getLogger("tf2onnx").setLevel(logging.CRITICAL)
     kept = {name: tensor for name, tensor in signature.outputs.items() if name in outputs}
-    model, _ = tf2onnx.convert.from_graph_def(
-        signature.graph_def,
-        input_names=list(signature.inputs.values()),
-        output_names=list(kept.values()),
-        opset=OPSET,
-    )
+    try:
+        model, _ = tf2onnx.convert.from_graph_def(
+            signature.graph_def,
+            input_names=list(signature.inputs.values()),
+            output_names=list(kept.values()),
+            opset=OPSET,
+        )
+    except Exception as error:
+        raise BuildError(f"tf2onnx {tf2onnx.__version__} cannot convert the model: {first_line(error)}") from error
     rename_tensors(model, {tensor: name for name, tensor in {**signature.inputs, **kept}.items()})
     for value in (*model.graph.input, *model.graph.output):
-        value.type.tensor_type.shape.dim[0].dim_param = BATCH
+        batch = value.type.tensor_type.shape.dim[0]
+        if batch.dim_value < 1:
+            batch.dim_param = BATCH
     optimised = optimise(model)
     # tf2onnx's graphs are reference cycles: without this the build holds 0.6 GiB more to its end.
     gc.collect()

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, Protocol
 
-from artifact.builtin import BUILTIN
+from artifact.builtin import BUILTIN, KERAS
 from artifact.manifest import Weights
 from artifact.recipe import BuildRequest
 from artifact.signature import Form, Preprocessing, Signature, SignatureFile, TensorSpec
-from model.errors import BuildError
 from model.export.frozen import FrozenSignature
 from model.export.saved_model import JPEG_INPUT
 from model.graph import FloatArray
@@ -57,6 +56,8 @@ class SourceModel:
     original: JpegOriginal | None = None
     jpeg_input: str = JPEG_INPUT
     """Name of the image form's input, as clients see it."""
+    facts: Mapping[str, str] = field(default_factory=dict)
+    """What a reader of the report should know of where the model came from and how it was run, by name."""
 
     @property
     def graph_outputs(self) -> tuple[str, ...]:
@@ -77,6 +78,7 @@ class SourceModel:
                 preprocessing=self.preprocessing,
                 label_offset=self.label_offset,
                 max_batch=max_batch,
+                fixed_batch=self.fixed_batch,
             )
         signatures[self.signature_names["tensor"]] = Signature(
             form="tensor",
@@ -84,18 +86,27 @@ class SourceModel:
             outputs=self.outputs,
             label_offset=self.label_offset,
             max_batch=max_batch,
+            fixed_batch=self.fixed_batch,
         )
         return SignatureFile(signatures=signatures)
 
 
-def prepare_source(request: BuildRequest, folder: Path) -> SourceModel:
-    """Read the model that a request names; `folder` holds what must be written to do so.
+def prepare_source(request: BuildRequest, folder: Path, patience_s: float = 0.0) -> SourceModel:
+    """Read the model that a request names; `folder` takes what must be written to do so.
+
+    What Cloud Storage withholds is asked for again for `patience_s`.
 
     Raises:
         BuildError: no such model, it cannot be read, or not converted; the message says what to do.
     """
-    from model.source.builtin import prepare_builtin  # noqa: PLC0415 - imports TensorFlow
+    from model.export.saved_model import quiet_tensorflow  # noqa: PLC0415 - imports TensorFlow
+    from model.source.builtin import prepare_builtin  # noqa: PLC0415 - likewise
+    from model.source.custom import prepare_custom  # noqa: PLC0415 - likewise
+    from model.source.keras_application import prepare_application  # noqa: PLC0415 - likewise
 
+    quiet_tensorflow()
     if request.source.startswith(f"{BUILTIN}:"):
         return prepare_builtin(request.source, folder)
-    raise BuildError(f"model source {request.source!r} is unknown")
+    if request.source.startswith(f"{KERAS}:"):
+        return prepare_application(request.source)
+    return prepare_custom(request, folder, patience_s)

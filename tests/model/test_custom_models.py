@@ -1,0 +1,314 @@
+"""A model of one's own, in every style of export, becomes an ONNX graph that answers as TensorFlow does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import pytest
+
+from artifact.recipe import BuildRequest
+from artifact.signature import Preprocessing
+from model.errors import BuildError
+from model.export.onnx_export import export_onnx, optimise
+from model.export.saved_model import quiet_tensorflow
+from model.graph import session
+from model.source.models import SourceModel, prepare_source
+
+pytestmark = pytest.mark.slow
+
+quiet_tensorflow()
+
+import tensorflow as tf  # noqa: E402 - quietly
+
+from tests.model import exports  # noqa: E402 - likewise
+
+SIZE = exports.SIZE
+PREPROCESSING = Preprocessing(
+    decoder="fast", interpolation="linear", crop_fraction=1, height=SIZE, width=SIZE, mean=(127,) * 3, std=(128,) * 3
+)
+Array = npt.NDArray[Any]
+
+
+def read(place: Path, **request: Any) -> SourceModel:
+    return prepare_source(BuildRequest(source=str(place), **request), place.parent / "work")
+
+
+def converted(source: SourceModel, *inputs: Array) -> dict[str, Array]:
+    """Answers of the ONNX graph by the client's output names."""
+    model = optimise(export_onnx(source.frozen, source.graph_outputs))
+    onnx.checker.check_model(model)
+    names = [spec.tensor for spec in source.outputs if spec.kind == "tensor"]
+    fed = {spec.tensor: value for spec, value in zip(source.inputs, inputs, strict=True)}
+    answers = dict(zip(names, session(model, threads=1).run(names, fed), strict=True))
+    return {
+        spec.name: answers[spec.tensor].argmax(-1) if spec.kind == "argmax" else answers[spec.tensor]
+        for spec in source.outputs
+    }
+
+
+def agree(ours: dict[str, Array], native: dict[str, Array]) -> None:
+    assert ours.keys() == native.keys()
+    for name, answer in native.items():
+        assert ours[name].shape == answer.shape, name
+        np.testing.assert_allclose(ours[name], answer, rtol=0, atol=1e-4 * max(1.0, np.abs(answer).max()), err_msg=name)
+
+
+@pytest.mark.parametrize("style", [exports.keras_2, exports.keras_3, exports.tensorflow_1])
+def test_every_style_of_export_answers_as_it_does_in_tensorflow(tmp_path: Path, style: Callable[[Path], None]) -> None:
+    style(tmp_path / "model")
+    source = read(tmp_path / "model")
+    batch = exports.images(3)
+    (fed,) = (spec.name for spec in source.inputs)
+    agree(converted(source, batch), exports.Native(tmp_path / "model")(**{fed: batch}))
+    assert source.layout == "nhwc"
+    assert source.fixed_batch is None
+    assert source.inputs[0].shape == (-1, SIZE, SIZE, 3)
+    assert source.classifier is not None
+    assert set(source.signatures().signatures) == {"serving_default"}
+
+
+def test_several_inputs_and_outputs_of_any_name(tmp_path: Path) -> None:
+    exports.tf_module(tmp_path / "model")
+    source = read(tmp_path / "model")
+    picture, facts = exports.images(3), exports.images(3, 4)
+    native = exports.Native(tmp_path / "model")(picture=picture, facts=facts)
+    agree(converted(source, facts, picture), native)
+    # The client's names stay; a graph's names are of letters that every server takes.
+    assert [(spec.name, spec.kind, spec.tensor) for spec in source.outputs] == [
+        ("class:id", "argmax", "logits"),
+        ("features", "tensor", "features"),
+        ("logits", "tensor", "logits"),
+    ]
+    assert source.classifier == "logits"
+    assert source.layout is None
+    features = read(tmp_path / "model", output_names=["features"])
+    assert features.graph_outputs == ("features",)
+    assert features.classifier is None
+    with pytest.raises(BuildError, match=r"no output 'probs'; it has class:id, features, logits$"):
+        read(tmp_path / "model", output_names=["probs"])
+
+
+def test_an_input_and_an_output_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    exports.tf_module(tmp_path / "model")
+    source = read(tmp_path / "model", signature="doubled")
+    agree(converted(source, exports.images(2, 4)), {"x": 2 * exports.images(2, 4)})
+    assert (source.inputs[0].tensor, source.outputs[0].tensor) == ("x", "x_2")
+    assert list(source.signatures().signatures) == ["doubled"]
+
+
+def test_a_fixed_batch_stays_fixed(tmp_path: Path) -> None:
+    exports.fixed_batch(tmp_path / "model")
+    source = read(tmp_path / "model")
+    batch = exports.images(4)
+    agree(converted(source, batch), exports.Native(tmp_path / "model")(image=batch))
+    assert source.fixed_batch == 4
+    signature = source.signatures().signatures["serving_default"]
+    assert (signature.max_batch, signature.fixed_batch) == (4, 4)
+    assert signature.inputs[0].shape == (-1, SIZE, SIZE, 3)
+
+
+def test_planes_before_rows_are_converted_though_tensorflow_cannot_run_them_here(tmp_path: Path) -> None:
+    exports.nchw(tmp_path / "model")
+    batch = exports.images(3, 3, SIZE, SIZE)
+    with pytest.raises(tf.errors.OpError, match=r"DepthToSpace|NHWC"):
+        exports.Native(tmp_path / "model")(image=batch)
+    source = read(tmp_path / "model")
+    agree(converted(source, batch), {"probabilities": source.frozen.runner("probabilities")(batch)})
+    assert source.layout == "nchw"
+    assert "transposed" in source.facts["reference"]
+
+
+def test_transposed_kernels_answer_as_those_in_planes_do(tmp_path: Path) -> None:
+    """Where TensorFlow has the kernels (oneDNN), the copy is compared with them; NumPy says what is right elsewhere."""
+    kernel, batch = exports.weights(3, 3, 3, 5), exports.images(2, 3, SIZE, SIZE)
+
+    def convolve(image: Any) -> dict[str, Any]:
+        return {"y": tf.nn.conv2d(image, kernel, [1, 1, 2, 1], "VALID", data_format="NCHW", dilations=[1, 1, 1, 2])}
+
+    exports.exported(tmp_path / "model", convolve, tf.TensorSpec([None, 3, SIZE, SIZE], tf.float32, name="image"))
+    answer = read(tmp_path / "model").frozen.runner("y")(batch)
+    windows = np.lib.stride_tricks.sliding_window_view(batch, (3, 5), (2, 3))[:, :, ::2, :, :, ::2]
+    np.testing.assert_allclose(answer, np.einsum("nchwij,ijco->nohw", windows, kernel), rtol=1e-4, atol=1e-5)
+
+
+def test_a_thousand_classes_and_one_for_the_background(tmp_path: Path) -> None:
+    exports.tensorflow_1(tmp_path / "model", classes=1001, resource=True)
+    (tmp_path / "labels.txt").write_text("".join(f"class {number}\n" for number in range(1000)))
+    assert read(tmp_path / "model").label_offset == 1
+    assert read(tmp_path / "model", labels=str(tmp_path / "labels.txt")).label_offset == 1
+    assert read(tmp_path / "model", label_offset=0).label_offset == 0
+    with (tmp_path / "labels.txt").open("a") as labels:
+        labels.write("class 1000\n")
+    with_all = read(tmp_path / "model", labels=str(tmp_path / "labels.txt"))
+    assert (with_all.label_offset, len(with_all.labels)) == (0, 1001)
+    with pytest.raises(BuildError, match=r"probabilities has 1001 classes, the labels have 1001 lines .* is 1: give"):
+        read(tmp_path / "model", labels=str(tmp_path / "labels.txt"), label_offset=1)
+    native = exports.Native(tmp_path / "model")(input=exports.images(2))
+    agree(converted(with_all, exports.images(2)), native)
+    assert with_all.outputs[0].kind == "argmax"
+    assert with_all.classifier == "probabilities"
+
+
+def test_a_frozen_graph_with_named_tensors(tmp_path: Path) -> None:
+    exports.frozen_graph(tmp_path / "graph.pb")
+    only = read(tmp_path / "graph.pb")
+    assert (only.inputs[0].name, [spec.name for spec in only.outputs]) == ("input", ["scores"])
+    named = read(tmp_path / "graph.pb", input_names=["input:0"], output_names=["features", "scores:0"])
+    answers = converted(named, exports.images(2))
+    assert {name: answer.shape for name, answer in answers.items()} == {"features": (2, 8, 8, 8), "scores": (2, 10)}
+    agree(answers, {name: named.frozen.runner(name)(exports.images(2)) for name in answers})
+    with pytest.raises(BuildError, match=r"no node 'logits' to be an output; candidates: scores \(--output-names, "):
+        read(tmp_path / "graph.pb", output_names=["logits"])
+    with pytest.raises(BuildError, match="a frozen graph has no signatures"):
+        read(tmp_path / "graph.pb", signature="serving_default")
+    (tmp_path / "other.pb").write_bytes(b"\xff" * 100)
+    with pytest.raises(BuildError, match=r"other\.pb is no frozen graph"):
+        read(tmp_path / "other.pb")
+
+
+def test_the_signature_is_the_named_one_or_the_default_one_or_the_only_one(tmp_path: Path) -> None:
+    module = exports.Module()
+    signatures = {"first": module.both, "second": module.doubled}
+    tf.saved_model.save(module, str(tmp_path / "two"), signatures=signatures)
+    with pytest.raises(BuildError, match=r"the signatures first, second and none of them is serving_default"):
+        read(tmp_path / "two")
+    with pytest.raises(BuildError, match=r"no signature 'third'; it has first, second$"):
+        read(tmp_path / "two", signature="third")
+    tf.saved_model.save(module, str(tmp_path / "one"), signatures={"second": module.doubled})
+    assert dict(read(tmp_path / "one").signature_names) == {"tensor": "second"}
+    tf.saved_model.save(module, str(tmp_path / "none"))
+    with pytest.raises(BuildError, match="has no signature: export it with one"):
+        read(tmp_path / "none")
+    with pytest.raises(BuildError, match=r"leave model\.inputNames out"):
+        read(tmp_path / "one", input_names=["x"])
+
+
+def test_a_damaged_model_is_one_clear_line(tmp_path: Path) -> None:
+    exports.tensorflow_1(tmp_path / "model")
+    next((tmp_path / "model" / "variables").glob("*.data*")).unlink()
+    with pytest.raises(BuildError, match=r"^TensorFlow cannot read signature 'serving_default': [^\n]*$"):
+        read(tmp_path / "model")
+    (tmp_path / "model" / "saved_model.pb").write_bytes(b"\xff" * 9)
+    with pytest.raises(BuildError, match=r"saved_model\.pb is damaged"):
+        read(tmp_path / "model")
+
+
+def test_labels_are_the_models_own_asset_unless_others_are_named(tmp_path: Path) -> None:
+    exports.tensorflow_1(tmp_path / "model")
+    (tmp_path / "model" / "assets").mkdir()
+    (tmp_path / "model" / "assets" / "labels.txt").write_text("\n".join(f"own {number}" for number in range(10)))
+    assert read(tmp_path / "model").labels[9] == "own 9"
+    (tmp_path / "labels.txt").write_text("a\n\nb\n")
+    with pytest.raises(BuildError, match=r"line 2 of the labels in labels\.txt is empty"):
+        read(tmp_path / "model", labels=str(tmp_path / "labels.txt"))
+
+
+IMAGE = tf.TensorSpec([None, SIZE, SIZE, 3], tf.float32, name="image")
+ROW = tf.TensorSpec([None, 4], tf.float32, name="row")
+
+
+def looped(row: Any) -> dict[str, Any]:
+    return {"y": tf.while_loop(lambda x: tf.reduce_sum(x) < 100, lambda x: [x * 2], [row], [ROW.shape])[0]}
+
+
+def branched(row: Any) -> dict[str, Any]:
+    return {"y": tf.cond(tf.reduce_sum(row) > 0, lambda: row * 2, lambda: row - 1)}
+
+
+def selected(row: Any) -> dict[str, Any]:
+    return {"y": tf.gather(row, tf.where(row[:, 0] > 0)[:, 0])}
+
+
+def inverted(row: Any) -> dict[str, Any]:
+    return {"y": tf.linalg.svd(tf.reshape(row, [-1, 2, 2]), compute_uv=False, name="decomposed")}
+
+
+def dropped(row: Any) -> dict[str, Any]:
+    return {"y": tf.nn.dropout(row, 0.5)}
+
+
+def named(row: Any) -> dict[str, Any]:
+    return {"y": tf.strings.as_string(row), "z": row}
+
+
+def summed(row: Any) -> dict[str, Any]:
+    return {"y": tf.reduce_sum(row)}
+
+
+def resized(image: Any) -> dict[str, Any]:
+    return {"y": image}
+
+
+@pytest.mark.parametrize(
+    ("function", "spec", "said"),
+    [
+        (looped, ROW, r"holds loops or branches: node \S+/while/\S+ \(\w+\), .* export the model for inference"),
+        (branched, ROW, r"holds loops or branches: node \S+/cond/\S+ \(\w+\)"),
+        (selected, ROW, r"holds shapes that depend on values: node \S+/Where \(Where\); let it answer a fixed number"),
+        (
+            inverted,
+            ROW,
+            r"no counterpart for: node \S+/decomposed \(Svd\); express it with other operators, or keep outputs",
+        ),
+        (dropped, ROW, r"holds random numbers, .*: node \S+/dropout/random_uniform/RandomUniform \(RandomUniform\)"),
+        (named, ROW, r"output y is of strings: leave it out \(--output-names, setting model.outputNames\)"),
+        (summed, ROW, r"output y \(node \w+, Identity\) has shape \[\] without the batch as first dimension"),
+        (
+            resized,
+            tf.TensorSpec([None, None, None, 3], tf.float32, name="image"),
+            r"input image \(node image, Placeholder\) has shape \['\?', '\?', '\?', 3\]: only the batch may vary",
+        ),
+        (resized, tf.TensorSpec(None, tf.float32, name="image"), r"input image has a shape of unknown rank"),
+        (resized, tf.TensorSpec([], tf.float32, name="image"), r"input image is a scalar without a batch dimension"),
+        (resized, tf.TensorSpec([None, 4], tf.complex64, name="image"), r"input image is of type complex64; allowed: "),
+    ],
+)
+def test_what_cannot_be_converted_is_named_with_a_remedy(
+    tmp_path: Path, function: Callable[..., dict[str, Any]], spec: Any, said: str
+) -> None:
+    exports.exported(tmp_path / "model", function, spec)
+    with pytest.raises(BuildError, match=said) as refused:
+        read(tmp_path / "model")
+    assert "\n" not in str(refused.value)
+
+
+def test_a_branch_that_a_constant_decides_is_none(tmp_path: Path) -> None:
+    def serve(row: Any) -> dict[str, Any]:
+        training = tf.compat.v1.placeholder_with_default(False, [], name="training")
+        return {"y": tf.cond(tf.constant(False) & tf.identity(training), lambda: row * 2, lambda: row - 1)}
+
+    exports.exported(tmp_path / "model", serve, ROW)
+    rows = exports.images(2, 4)
+    agree(converted(read(tmp_path / "model"), rows), {"y": rows - 1})
+
+
+def test_photos_become_the_input_as_the_settings_say(tmp_path: Path) -> None:
+    exports.tensorflow_1(tmp_path / "model")
+    source = read(tmp_path / "model", preprocessing=PREPROCESSING)
+    signatures = source.signatures().signatures
+    assert {name: signature.form for name, signature in signatures.items()} == {
+        "image": "image",
+        "serving_default": "tensor",
+    }
+    assert signatures["image"].inputs[0].kind == "jpeg"
+    wrong = PREPROCESSING.model_copy(update={"height": 224})
+    with pytest.raises(BuildError, match=r"images of 224 x 16 pixels .* input input has shape \['any', 16, 16, 3\]"):
+        read(tmp_path / "model", preprocessing=wrong)
+    exports.tf_module(tmp_path / "rows")
+    with pytest.raises(BuildError, match=r"that is no image \(facts \['any', 4\], picture"):
+        read(tmp_path / "rows", preprocessing=PREPROCESSING)
+
+
+def test_an_open_image_size_becomes_that_of_the_settings(tmp_path: Path) -> None:
+    def serve(image: Any) -> dict[str, Any]:
+        return {"mean": tf.reduce_mean(tf.nn.conv2d(image, exports.weights(3, 3, 3, 8), 2, "SAME"), [1, 2])}
+
+    exports.exported(tmp_path / "model", serve, tf.TensorSpec([None, None, None, 3], tf.float32, name="image"))
+    source = read(tmp_path / "model", preprocessing=PREPROCESSING)
+    assert source.inputs[0].shape == (-1, SIZE, SIZE, 3)
+    agree(converted(source, exports.images(2)), exports.Native(tmp_path / "model")(image=exports.images(2)))
