@@ -106,7 +106,10 @@ class Preprocessing(_Schema):
 
 
 class TensorSpec(_Schema):
-    """One input or output as clients see it. Shapes start with the batch dimension, -1."""
+    """One input or output as clients see it.
+
+    Shapes start with the batch dimension: -1, or the one size that the graph runs, to which serving pads.
+    """
 
     name: str
     dtype: DType
@@ -129,8 +132,6 @@ class Signature(_Schema):
     """Subtracted from a class index to find its line in labels.txt (1 for 1001-class models)."""
     max_batch: int = Field(gt=0)
     """Most instances of one request."""
-    fixed_batch: int | None = Field(default=None, gt=0)
-    """Set where the graph runs exactly so many instances, no fewer: serving pads to it and cuts the answer."""
 
 
 class SignatureFile(_Schema):

@@ -67,11 +67,21 @@ def prepare_custom(request: BuildRequest, folder: Path, patience_s: float) -> So
             "a SavedModel's signature says its inputs: leave model.inputNames out, it is for frozen graphs and for "
             "signatures that take JPEGs"
         )
+    if request.preprocess:
+        raise BuildError(f"signature {name!r} takes no JPEGs: leave model.preprocess out, or set model.preprocessing")
     return describe(name, frozen, request, labels)
 
 
-def describe(name: str, frozen: FrozenSignature, request: BuildRequest, labels: tuple[str, ...]) -> SourceModel:
+def describe(
+    name: str,
+    frozen: FrozenSignature,
+    request: BuildRequest,
+    labels: tuple[str, ...],
+    fixed_batch: int | None = None,
+) -> SourceModel:
     """What must be known of the signature `name`, whose inputs are all numbers, to convert and serve it.
+
+    `fixed_batch` is the one batch that the graph can run where its inputs do not say so.
 
     Raises:
         BuildError: an input or output that cannot be converted or served, or settings that contradict the graph.
@@ -84,7 +94,7 @@ def describe(name: str, frozen: FrozenSignature, request: BuildRequest, labels: 
     check_convertible(FrozenSignature(graph.as_graph_def(), frozen.inputs, answered))
     inputs = [_tensor(graph, *item, role="input") for item in frozen.inputs.items()]
     outputs = [_tensor(graph, *item, role="output") for item in answered.items()]
-    batch = _batch(inputs)
+    batch = _batch(inputs) or fixed_batch
     for tensor in (*inputs, *outputs):
         _check_shape(tensor, batch, is_input=tensor in inputs)
     names = _graph_names(inputs, outputs)
@@ -104,17 +114,17 @@ def describe(name: str, frozen: FrozenSignature, request: BuildRequest, labels: 
         signature_names["image"] = image_name
     return SourceModel(
         frozen=converted,
-        inputs=tuple(_spec(tensor, names["input", tensor.name]) for tensor in inputs),
+        inputs=tuple(_spec(tensor, names["input", tensor.name], batch) for tensor in inputs),
         outputs=tuple(
             TensorSpec(
                 name=tensor.name,
                 dtype="int64",
-                shape=(-1,),
+                shape=(batch or -1,),
                 kind="argmax",
                 tensor=names["output", argmaxes[tensor.name]],
             )
             if tensor.name in argmaxes
-            else _spec(tensor, names["output", tensor.name])
+            else _spec(tensor, names["output", tensor.name], batch)
             for tensor in outputs
         ),
         signature_names=signature_names,
@@ -252,9 +262,10 @@ def _graph_names(inputs: Iterable[_Tensor], outputs: Iterable[_Tensor]) -> dict[
     return names
 
 
-def _spec(tensor: _Tensor, graph_name: str) -> TensorSpec:
+def _spec(tensor: _Tensor, graph_name: str, batch: int | None) -> TensorSpec:
     sizes = cast("tuple[int, ...]", tensor.shape[1:])
-    return TensorSpec(name=tensor.name, dtype=tensor.dtype, shape=(-1, *sizes), kind="tensor", tensor=graph_name)
+    shape = (batch or -1, *sizes)
+    return TensorSpec(name=tensor.name, dtype=tensor.dtype, shape=shape, kind="tensor", tensor=graph_name)
 
 
 def _past_identities(tensor: Any, *more: str) -> Any:  # noqa: ANN401 - likewise

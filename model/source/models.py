@@ -78,7 +78,6 @@ class SourceModel:
                 preprocessing=self.preprocessing,
                 label_offset=self.label_offset,
                 max_batch=max_batch,
-                fixed_batch=self.fixed_batch,
             )
         signatures[self.signature_names["tensor"]] = Signature(
             form="tensor",
@@ -86,7 +85,6 @@ class SourceModel:
             outputs=self.outputs,
             label_offset=self.label_offset,
             max_batch=max_batch,
-            fixed_batch=self.fixed_batch,
         )
         return SignatureFile(signatures=signatures)
 

@@ -108,8 +108,8 @@ def test_a_fixed_batch_stays_fixed(tmp_path: Path) -> None:
     agree(converted(source, batch), exports.Native(tmp_path / "model")(image=batch))
     assert source.fixed_batch == 4
     signature = source.signatures().signatures["serving_default"]
-    assert (signature.max_batch, signature.fixed_batch) == (4, 4)
-    assert signature.inputs[0].shape == (-1, SIZE, SIZE, 3)
+    assert signature.max_batch == 4
+    assert (signature.inputs[0].shape, signature.outputs[0].shape) == ((4, SIZE, SIZE, 3), (4, exports.CLASSES))
 
 
 def test_planes_before_rows_are_converted_though_tensorflow_cannot_run_them_here(tmp_path: Path) -> None:

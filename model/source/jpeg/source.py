@@ -45,14 +45,13 @@ def describe_jpeg(name: str, frozen: FrozenSignature, request: BuildRequest, lab
         )
     cut = cut_jpeg_signature(frozen, request.preprocess, _plain(request.output_names))
     asked = request.model_copy(update={"preprocessing": cut.preprocessing})
-    described = describe(TENSOR_SIGNATURE, cut.frozen, asked, labels)
+    described = describe(TENSOR_SIGNATURE, cut.frozen, asked, labels, cut.fixed_batch)
     tensor = TENSOR_SIGNATURE if name != TENSOR_SIGNATURE else f"{TENSOR_SIGNATURE}_float"
     forms: dict[Form, str] = {"image": name, "tensor": tensor}
     return replace(
         described,
         signature_names=forms,
         jpeg_input=next(iter(frozen.inputs)),
-        fixed_batch=cut.fixed_batch or described.fixed_batch,
         original=_original(frozen, described),
     )
 
