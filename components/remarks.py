@@ -25,8 +25,8 @@ def remarks(settings: Settings, catalog: Catalog) -> Iterator[str]:
             )
     if settings.model.artifact is None and settings.model.runtime == "tensorrt":
         yield (
-            "model.runtime tensorrt needs TensorRT plans, which this version's model build does not write yet: the "
-            "builder VM will refuse; set model.runtime to onnxruntime-cpu"
+            "model.runtime tensorrt: TensorRT 10 plans have not been built on a T4 by us; if the builder VM cannot, up "
+            "ends with its reason before any serving VM is made, and model.runtime onnxruntime-cpu serves from vCPUs"
         )
     if settings.model.artifact is None and settings.model.source == f"{BUILTIN}:{SMOKE}":
         source = settings.model.source

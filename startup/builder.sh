@@ -116,7 +116,8 @@ main() {
     bash "$code/startup/install.sh" builder "$container" || fail "install.sh ended with exit status $?"
     image=$(<"$state/images/builder")
     local options=()
-    ((gpus == 0)) || options=(--gpus all --shm-size 1g)
+    # TensorFlow would else take the whole GPU, and TensorRT builds on it in the same process.
+    ((gpus == 0)) || options=(--gpus all --shm-size 1g --env TF_FORCE_GPU_ALLOW_GROWTH=true)
     docker run --rm --network host --volume "$state:$state" --workdir "$code" "${options[@]}" "$image" \
         python3 -m model build --out "$state/artifact" --request "$request" --publish "$artifact" --run "$run" ||
         status=$?

@@ -52,6 +52,7 @@ install_toolkit() {
     touch "$done_once"
 }
 
+# The wheels go beside what the container has, into the interpreter that runs them: TensorRT's Python package is its own.
 build_image() {
     local role=$1 container=$2 lock=$3 image context
     image=tensorrt-fleet-$role:$(echo "$container" | cat - "$lock" | sha256sum | cut -c1-16)
@@ -64,7 +65,7 @@ build_image() {
         cat >"$context/Dockerfile" <<-END
 			FROM $container
 			COPY requirements.txt /opt/tensorrt-fleet/requirements.txt
-			RUN pip install --no-cache-dir --break-system-packages --require-hashes -r /opt/tensorrt-fleet/requirements.txt
+			RUN python3 -m pip install --no-cache-dir --break-system-packages --require-hashes -r /opt/tensorrt-fleet/requirements.txt
 		END
         retry docker build --tag "$image" "$context"
         rm -r "$context"

@@ -132,7 +132,13 @@ def test_a_boot_builds_what_the_metadata_asks_for_and_powers_off(builder: Builde
     image = (state / "images" / "builder").read_text().strip()
     build = f"{image} python3 -m model build --out {state}/artifact --request {REQUEST} --publish {URI} --run "
     assert build in run
-    for option in (f"--volume {state}:{state}", f"--workdir {code}", "--network host", "--gpus all"):
+    for option in (
+        f"--volume {state}:{state}",
+        f"--workdir {code}",
+        "--network host",
+        "--gpus all",
+        "--env TF_FORCE_GPU_ALLOW_GROWTH=true",
+    ):
         assert option in run
     assert builder.calls[-1].startswith("poweroff")
     assert {number: status.state for number, status in builder.told.items()} == {0: "running"}

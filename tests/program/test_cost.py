@@ -97,6 +97,10 @@ def test_a_container_named_by_tag_is_remarked_and_one_by_digest_is_not() -> None
         assert list(remarks(settings, catalog())) == []
 
 
+def test_what_was_never_tried_on_a_t4_is_remarked() -> None:
+    assert any("plans have not been built on a T4 by us" in remark for remark in remarks(of(), catalog()))
+
+
 def test_random_weights_are_remarked() -> None:
     settings = parsed(dev(model={"source": "builtin:smoke"}))[1]
     assert any("random weights" in remark for remark in remarks(settings, catalog()))
