@@ -53,19 +53,34 @@ class GateResult(_Schema):
 
 
 class Accuracy(_Schema):
-    """Of one quantised graph against FP32, on the evaluation set."""
+    """Of one quantised graph against FP32, in ONNX Runtime on a CPU."""
 
     graph: Precision
     evaluated_images: int
-    agreement: float
-    """Share of images with the same top-1 as FP32."""
+    """Crops of photos, or rows of tensors, each answered by a graph whose calibration had not seen it."""
+    photos: int = 0
+    """That the images were cut from."""
+    folds: int = 0
+    """Graphs that answered in turn, each calibrated without its photos; 0: the artifact's own graph, on its own."""
+    agreement: float | None = None
+    """Share of images with the same top-1 as FP32; None where the model is no classifier."""
+    agreement_interval: tuple[float, float] | None = None
+    """95 % of the share, from resampling photos."""
     sqnr_db: float
-    """Signal to quantisation noise of centred logits, in dB, on the worst output."""
+    """Signal to quantisation noise of centred logits, or of another output, in dB, on the worst output."""
+    worst_output: str = ""
+    final_sqnr_db: float | None = None
+    """Of the artifact's own graph, on the photos that its calibration has not seen; on those it has where all are."""
     top1: float | None = None
-    """Share of labelled images whose top-1 is the label; None without labels."""
+    """Share of labelled images whose top-1 is the label, by the artifact's own graph; None without labels."""
     top5: float | None = None
     top1_fp32: float | None = None
     top5_fp32: float | None = None
+    equalised: bool = False
+    """Weight ranges were spread over the channels of consecutive layers."""
+    bias_corrected: bool = False
+    kept_float: tuple[str, ...] = ()
+    """Layers that a repair left unquantised, most sensitive first."""
     gates: tuple[GateResult, ...] = ()
 
 

@@ -35,7 +35,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted: nothing was written", file=sys.stderr)
+        print("interrupted: no artifact was written; a build goes on where it was stopped", file=sys.stderr)
         return 130
 
 
@@ -44,6 +44,9 @@ def _parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     build = commands.add_parser("build", help="convert, check and pack a model into a folder")
     build.add_argument("--out", type=Path, required=True, metavar="DIR", help="folder of the artifact")
+    build.add_argument(
+        "--cache", type=Path, metavar="DIR", help="where finished stages are kept (default: .model-cache beside --out)"
+    )
     _add_request(build)
     build.add_argument(
         "--publish",
@@ -144,10 +147,16 @@ def _build(options: argparse.Namespace) -> int:
     with Terminal() if on_terminal else nullcontext(Quiet() if options.quiet else Lines()) as reporter:
         if options.publish:
             published = build_and_publish(
-                _request(options), _REPOSITORY, options.out, address=options.publish, run=run, reporter=reporter
+                _request(options),
+                _REPOSITORY,
+                options.out,
+                address=options.publish,
+                run=run,
+                reporter=reporter,
+                cache=options.cache,
             )
         else:
-            built = build(_request(options), _REPOSITORY, options.out, reporter, run)
+            built = build(_request(options), _REPOSITORY, options.out, reporter, run=run, cache=options.cache)
     if options.publish:
         return _say_published(published, options)
     manifest = built.folder.manifest

@@ -116,6 +116,9 @@ def logit_tensors(model: onnx.ModelProto) -> tuple[str, ...]:
     for output in model.graph.output:
         if output.type.tensor_type.elem_type == TensorProto.FLOAT:
             producer = graph.producer.get(output.name)
+            # An FP16 graph answers through casts.
+            while producer is not None and producer.op_type == "Cast":
+                producer = graph.producer.get(producer.input[0])
             softmax = producer is not None and producer.op_type == "Softmax"
             tensors.append(producer.input[0] if producer is not None and softmax else output.name)
     return tuple(tensors)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -107,31 +107,46 @@ class Journal:
     def __init__(self, log: Path, reporter: Reporter) -> None:
         self._log = log
         self._reporter = reporter
-        self._stage = ""
+        self._lines: list[str] = []
+        self.stage_at_work = ""
+        """The stage that runs, or ran last."""
         self.seconds: dict[str, float] = {}
-        """Duration of each finished stage."""
+        """Duration of each finished stage; of a reused one what it took when it ran."""
 
     @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        """Time what runs inside; a line is written when it has ended well."""
-        self._stage = name
+    def stage(self, name: str) -> Iterator[list[str]]:
+        """Time what runs inside, and collect its lines; one more is written when it has ended well."""
+        self.stage_at_work, self._lines = name, []
         self._reporter.stage(name, 0.0)
         start = time.monotonic()
-        yield
+        yield self._lines
         self.seconds[name] = round(time.monotonic() - start, 2)
         self._reporter.stage(name, 1.0)
-        self.line(f"{name:<10} {self.seconds[name]:6.1f} s")
+        self._tell(f"{name:<10} {self.seconds[name]:6.1f} s")
+
+    def reused(self, name: str, seconds: float, made: str, lines: Iterable[str]) -> None:
+        """A stage need not run: what it told, and how long it took, when it did."""
+        self.stage_at_work = name
+        self.seconds[name] = seconds
+        for line in lines:
+            self._tell(line)
+        self._reporter.stage(name, 1.0)
+        self._tell(f"{name:<10} reused: nothing that it depends on has changed since {made} UTC, {seconds:.1f} s then")
 
     def fraction(self, value: float) -> None:
         """The stage at work is `value` (0 to 1) done."""
-        self._reporter.stage(self._stage, value)
+        self._reporter.stage(self.stage_at_work, value)
 
     def line(self, text: str) -> None:
-        """Keep a line, and show it."""
-        self.note(text)
-        self._reporter.line(text)
+        """Keep a line of the stage at work, and show it."""
+        self._lines.append(text)
+        self._tell(text)
 
     def note(self, text: str) -> None:
         """Keep a line that is shown in another way."""
         with self._log.open("a", encoding="utf-8") as stream:
             stream.write(text + "\n")
+
+    def _tell(self, text: str) -> None:
+        self.note(text)
+        self._reporter.line(text)

@@ -22,10 +22,13 @@ from model.errors import BuildError
 
 STAGE_SECONDS: Final = {
     "source": 14.0,
-    "export": 11.0,
-    "calibrate": 10.0,
-    "evaluate": 39.0,
+    "export": 9.0,
+    "optimise": 4.0,
+    "calibrate": 12.0,
+    "quantise": 2.0,
+    "evaluate": 60.0,
     "speed": 8.0,
+    "plan": 0.1,
     "archive": 4.0,
     "publish": 3.0,
 }
@@ -135,9 +138,18 @@ def artifact_address(text: str, key: str) -> ArtifactUri:
 
 
 def build_and_publish(
-    request: BuildRequest, repository_folder: Path, out: Path, *, address: str, run: str, reporter: Reporter
+    request: BuildRequest,
+    repository_folder: Path,
+    out: Path,
+    *,
+    address: str,
+    run: str,
+    reporter: Reporter,
+    cache: Path | None = None,
 ) -> Published:
     """Build an artifact and publish it, unless it is published already; equal builds may race.
+
+    Results of stages are kept in `cache`, as `build` says.
 
     Raises:
         BuildError, ArtifactError, ValueError: as `build` and `artifact.repository.publish`; told to storage as well.
@@ -149,7 +161,7 @@ def build_and_publish(
         return Published(uri, standing, created=False)
     telling = RunReporter(uri, run, reporter)
     try:
-        build(request, repository_folder, out, telling, run)
+        build(request, repository_folder, out, telling, run=run, cache=cache)
         telling.stage(_PUBLISH, 0.0)
         published = _publish(out, uri, reporter)
     except (BuildError, ArtifactError, ValueError) as error:

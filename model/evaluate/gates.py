@@ -26,7 +26,7 @@ import numpy.typing as npt
 from artifact.manifest import GateResult
 from model.evaluate.metrics import (
     Scores,
-    cluster_bootstrap_upper,
+    cluster_bootstrap,
     same_top1,
     softmax,
     sqnr_db,
@@ -45,44 +45,59 @@ MAX_ACCURACY_LOSS: Final = 0.03
 """Of top-1 and of top-5, where images have labels."""
 
 
-def export_gates(original: Scores, exported: Scores) -> tuple[GateResult, ...]:
-    """Gates of a float conversion, on logits: the greatest difference, and the class wherever it is not a tie."""
+def export_gates(original: Scores, exported: Scores, *, classifier: bool = True) -> tuple[GateResult, ...]:
+    """Gates of a float conversion of one output: the greatest difference and, of logits, the class but for ties."""
     extent = float(np.abs(original).max())
-    difference = float(np.abs(original - exported).max()) / extent
-    decided = top2_margin(original) > EXPORT_TOLERANCE * extent
-    flips = int((decided & ~same_top1(original, exported)).sum())
-    return (
+    difference = float(np.abs(original - exported).max()) / (extent or 1.0)
+    gates = (
         GateResult(
             name="export difference",
             value=difference,
             threshold=EXPORT_TOLERANCE,
             passed=difference <= EXPORT_TOLERANCE,
         ),
-        GateResult(name="export class changes", value=flips, threshold=0, passed=flips == 0),
+    )
+    if not classifier:
+        return gates
+    decided = top2_margin(original) > EXPORT_TOLERANCE * extent
+    flips = int((decided & ~same_top1(original, exported)).sum())
+    return (*gates, GateResult(name="export class changes", value=flips, threshold=0, passed=flips == 0))
+
+
+def sqnr_gate(sqnr: float, name: str = "SQNR dB") -> GateResult:
+    """Gate of any quantised output. NaN, from a graph that overflows, does not pass."""
+    return GateResult(name=name, value=sqnr, threshold=MIN_SQNR_DB, passed=sqnr >= MIN_SQNR_DB)
+
+
+def class_gates(reference: Scores, answer: Scores, photos: npt.NDArray[Any]) -> tuple[GateResult, ...]:
+    """Gates of a classifier that need no labels, on logits. `photos` says which photo an image was cut from."""
+    same = same_top1(reference, answer)
+    _, agreement = cluster_bootstrap(same, photos)
+    flips = top2_margin(softmax(reference))[~same]
+    margin = float(flips.max()) if len(flips) else 0.0
+    return (
+        GateResult(
+            name="agreement upper bound", value=agreement, threshold=MIN_AGREEMENT, passed=agreement >= MIN_AGREEMENT
+        ),
+        GateResult(name="margin of flips", value=margin, threshold=MAX_FLIP_MARGIN, passed=margin <= MAX_FLIP_MARGIN),
+    )
+
+
+def label_gates(reference: Scores, answer: Scores, labels: npt.NDArray[Any]) -> tuple[GateResult, ...]:
+    """Gates of a classifier's accuracy. `labels` says which class an image shows."""
+    losses = {k: top_k_share(reference, labels, k) - top_k_share(answer, labels, k) for k in (1, 5)}
+    return tuple(
+        GateResult(name=f"top-{k} loss", value=loss, threshold=MAX_ACCURACY_LOSS, passed=loss <= MAX_ACCURACY_LOSS)
+        for k, loss in losses.items()
     )
 
 
 def quantisation_gates(
     reference: Scores, answer: Scores, photos: npt.NDArray[Any], labels: npt.NDArray[Any]
 ) -> tuple[GateResult, ...]:
-    """Gates of a quantised classifier, on logits.
-
-    `photos` says which photo an image was cut from, `labels` which class it shows.
-    """
-    sqnr = sqnr_db(reference, answer)
-    same = same_top1(reference, answer)
-    agreement = cluster_bootstrap_upper(same, photos)
-    flips = top2_margin(softmax(reference))[~same]
-    margin = float(flips.max()) if len(flips) else 0.0
-    losses = {k: top_k_share(reference, labels, k) - top_k_share(answer, labels, k) for k in (1, 5)}
+    """All gates of one quantised classifier on labelled photos, on logits."""
     return (
-        GateResult(name="SQNR dB", value=sqnr, threshold=MIN_SQNR_DB, passed=sqnr >= MIN_SQNR_DB),
-        GateResult(
-            name="agreement upper bound", value=agreement, threshold=MIN_AGREEMENT, passed=agreement >= MIN_AGREEMENT
-        ),
-        GateResult(name="margin of flips", value=margin, threshold=MAX_FLIP_MARGIN, passed=margin <= MAX_FLIP_MARGIN),
-        *(
-            GateResult(name=f"top-{k} loss", value=loss, threshold=MAX_ACCURACY_LOSS, passed=loss <= MAX_ACCURACY_LOSS)
-            for k, loss in losses.items()
-        ),
+        sqnr_gate(sqnr_db(reference, answer)),
+        *class_gates(reference, answer, photos),
+        *label_gates(reference, answer, labels),
     )

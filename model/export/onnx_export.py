@@ -24,7 +24,7 @@ BATCH: Final = "N"
 
 
 def export_onnx(signature: FrozenSignature, outputs: Collection[str]) -> onnx.ModelProto:
-    """Convert with tf2onnx, name inputs and outputs as the signature does, and optimise.
+    """Convert with tf2onnx and name inputs and outputs as the signature does; `optimise` makes of it what is served.
 
     Of the signature's outputs only `outputs` are kept: an argmax, say, is left to serving.
 
@@ -49,10 +49,9 @@ def export_onnx(signature: FrozenSignature, outputs: Collection[str]) -> onnx.Mo
         batch = value.type.tensor_type.shape.dim[0]
         if batch.dim_value < 1:
             batch.dim_param = BATCH
-    optimised = optimise(model)
     # tf2onnx's graphs are reference cycles: without this the build holds 0.6 GiB more to its end.
     gc.collect()
-    return optimised
+    return model
 
 
 def optimise(model: onnx.ModelProto) -> onnx.ModelProto:

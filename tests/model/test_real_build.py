@@ -15,12 +15,12 @@ from artifact.archive import write_archive
 from artifact.folder import ArtifactFolder
 from artifact.preprocessing import load_image
 from artifact.signature import Preprocessing
-from model.evaluate.accuracy import image_logits
+from model.evaluate.answers import answers
 from model.evaluate.gates import quantisation_gates
-from model.evaluate.images import EvaluationSet, evaluation_set, normalise
+from model.evaluate.images import EvaluationSet, Photo, evaluation_set, normalise
 from model.evaluate.metrics import Scores
 from model.export.image_form import with_image_input
-from model.graph import Graph, logit_tensors
+from model.graph import Graph
 from model.quantise import qdq
 from model.quantise.int8 import calibrated_tensors, tensorrt_graph
 from model.quantise.placement import unfused_activations
@@ -53,8 +53,7 @@ class Conversion:
 
 
 def logits(tensor_form: onnx.ModelProto, prep: Preprocessing, images: EvaluationSet) -> Scores:
-    (tensor,) = logit_tensors(tensor_form)
-    return image_logits(with_image_input(tensor_form, prep), tensor, images)
+    return answers(with_image_input(tensor_form, prep), images.inputs)["probabilities"]
 
 
 @pytest.fixture(scope="module")
@@ -62,21 +61,24 @@ def conversion(real_artifact: ArtifactFolder) -> Conversion:
     fp32, prep = onnx.load(real_artifact.graph("fp32", "tensor")), preprocessing(real_artifact)
     batches = [normalise(load_image(path.read_bytes(), prep)[None], prep) for path in calibration_photos()]
     histograms = collect(fp32, calibrated_tensors(fp32), lambda: batches)
-    # Every fifth image is enough to tell good from broken: the build itself looks at all.
-    whole = evaluation_set(evaluation_photos(), prep)
-    images = EvaluationSet(whole.pixels[::5], whole.photos[::5], whole.labels[::5])
+    images = evaluation_set([Photo(photo.path, photo.label) for photo in evaluation_photos()], prep)
     return Conversion(fp32, prep, images, histograms, logits(fp32, prep, images))
 
 
 def test_both_int8_graphs_passed_their_gates(real_artifact: ArtifactFolder) -> None:
     accuracy = {row.graph: row for row in real_artifact.manifest.accuracy}
-    assert set(accuracy) == {"int8", "int8-cpu"}
+    assert set(accuracy) == {"int8", "int8-cpu", "fp16"}
     for row in accuracy.values():
-        assert row.evaluated_images == 520
+        assert row.photos == 120
         assert row.gates
         assert all(gate.passed for gate in row.gates)
-    assert accuracy["int8"].agreement >= 0.975
-    assert accuracy["int8-cpu"].agreement >= 0.965
+        assert row.agreement is not None
+        assert row.agreement_interval is not None
+        low, high = row.agreement_interval
+        assert 0.9 < low <= row.agreement <= high <= 1
+    assert (accuracy["int8"].folds, accuracy["int8-cpu"].folds, accuracy["fp16"].folds) == (5, 5, 0)
+    assert accuracy["int8"].evaluated_images == accuracy["int8-cpu"].evaluated_images == 480
+    assert accuracy["fp16"].sqnr_db > 40
 
 
 @pytest.mark.parametrize("precision", ["fp32", "int8-cpu", "int8"])
