@@ -57,6 +57,10 @@ def prepare_custom(request: BuildRequest, folder: Path, patience_s: float) -> So
         if request.signature:
             raise BuildError("a frozen graph has no signatures: leave model.signature out, name its tensors instead")
         frozen = read_frozen_graph(place, request.input_names, request.output_names)
+        if takes_strings(frozen):
+            # Its names are those of the graph, which has been read: none is a place to cut at.
+            asked = request.model_copy(update={"input_names": (), "output_names": ()})
+            return describe_jpeg(DEFAULT_SIGNATURE, frozen, asked, labels)
         return describe(DEFAULT_SIGNATURE, frozen, request, labels)
     name = choose_signature(signature_names(saved_model), request.signature)
     frozen = freeze(saved_model, name)

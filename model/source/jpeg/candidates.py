@@ -7,7 +7,7 @@ from typing import Final
 
 from model.source.jpeg.view import GraphView, Node, data_inputs, node_name, tensor_name
 
-_MOST: Final = 8
+_MOST: Final = 5
 """As many as one error lists, those nearest to the images first."""
 _HANDED_ON: Final = {"Identity", "StopGradient", "EnsureShape", "Enter", "Exit", "Merge", "Switch", "NextIteration"}
 

@@ -14,7 +14,7 @@ from model.export.frozen import FrozenSignature
 from model.source.jpeg.candidates import candidates
 from model.source.jpeg.path import Axis, PicturePath, Position
 from model.source.jpeg.per_image import NotRecognisedError, PerImage, per_image
-from model.source.jpeg.pictures import pixel_difference
+from model.source.jpeg.pictures import Difference, pixel_difference
 from model.source.jpeg.probe import Array, Probe, probe_images
 from model.source.jpeg.surgery import Picture, begin_at
 from model.source.jpeg.view import GraphView, Node, tensor_name
@@ -38,9 +38,8 @@ class Cut:
     preprocessing: Preprocessing
     at: str
     """The tensor of the original graph that the input stands for."""
-    pixel_difference: float
-    """Greatest difference of `preprocessing` from the original's pixels on test pictures, on the 0..255 scale, before
-    rounding to bytes; of the exact form also where `preprocessing` is the fast one."""
+    difference: Difference
+    """Of the exact preprocessing's pixels from TensorFlow's, also where `preprocessing` is the fast one."""
     fixed_batch: int | None
 
 
@@ -72,10 +71,9 @@ def cut_jpeg_signature(
 def _advice(where: tuple[str, ...]) -> str:
     if not where:
         return "No single tensor stands between it and the answers: export the model with a numeric input"
-    listed = "; ".join(where)
     return (
-        "Name the tensor at which the model itself begins, as in --inputs NAME:0, and say with the setting "
-        f"model.preprocessing how a photo becomes it. Tensors at which the graph can be cut: {listed}"
+        "Name the tensor at which the model itself begins (--input-names, setting model.inputNames), and say in "
+        f"model.preprocessing how a photo becomes it. Candidates: {'; '.join(where)}"
     )
 
 
@@ -108,10 +106,10 @@ def _cut(graph: GraphView, strings: str, signature: FrozenSignature, preprocess:
     at = _place_of_cut(path.positions)
     preprocessing = _preprocessing(at, path.sizes[0], image.decoder)
     difference = pixel_difference(signature, strings, at, preprocessing)
-    if difference > MAX_PIXEL_DIFFERENCE:
+    if difference.floats > MAX_PIXEL_DIFFERENCE:
         raise NotRecognisedError(
             f"read as {preprocessing.model_dump(mode='json', exclude_defaults=True)}, it gives pixels that differ from "
-            f"TensorFlow's by {difference:.3g} of 255"
+            f"TensorFlow's by {difference.floats:.3g} of 255"
         )
     behind = begin_at(signature, at.tensor, Picture(preprocessing.height, preprocessing.width, at.axes, at.channels))
     return Cut(
@@ -119,7 +117,7 @@ def _cut(graph: GraphView, strings: str, signature: FrozenSignature, preprocess:
         tensor=next(iter(behind.inputs)),
         preprocessing=fast_form(preprocessing) if preprocess == "fast" else preprocessing,
         at=at.tensor,
-        pixel_difference=difference,
+        difference=difference,
         fixed_batch=None if image.batch else _fixed_batch(behind, preprocessing),
     )
 

@@ -6,9 +6,9 @@ multiplied with whole channels. The first operation that does anything else is w
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -43,15 +43,7 @@ _KERNELS: Final = {
     "mitchellcubic": "mitchellcubic",
 }
 """Kernels of ScaleAndTranslate, by the names of artifact.signature."""
-_MATHS: Final[dict[str, Callable[[Any, Any], Any]]] = {
-    "Sub": np.subtract,
-    "Add": np.add,
-    "AddV2": np.add,
-    "BiasAdd": np.add,
-    "Mul": np.multiply,
-    "RealDiv": np.divide,
-    "Div": np.divide,
-}
+_MATHS: Final = {"Sub", "Add", "AddV2", "BiasAdd", "Mul", "RealDiv", "Div"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +61,8 @@ class Position:
     steps: tuple[Step, ...] = ()
     to_bytes: Literal["", "nearest", "truncate"] = ""
     """How floats became whole pixels, where they did."""
+    clipped: bool = False
+    """Whether overshoots of a filter were cut to 0..255."""
 
 
 @dataclass(slots=True)
@@ -98,7 +92,8 @@ class PicturePath:
                 return
             following = self._joined_channels(here, users) if len(users) > 1 else self._after(here, users[0])
             if following is None:
-                self.stopped = f"{users[0].name} ({users[0].op}) is the model's own"
+                named = " and ".join(f"{node.name} ({node.op})" for node in users[:2])
+                self.stopped = f"{named} {'is' if len(users) == 1 else 'are'} no preprocessing that is known here"
                 return
             self.positions.append(following)
 
@@ -113,8 +108,8 @@ class PicturePath:
         if node.op in _UNTOUCHED:
             return there
         if node.op in _MATHS:
-            return self._calculated(here, node)
-        if node.op == "Split":
+            return self._with_constant(here, node)
+        if node.op in {"Split", "Unpack"}:
             return self._joined_channels(here, [node])
         handler = {
             "Cast": self._cast,
@@ -133,38 +128,29 @@ class PicturePath:
             "Round": self._rounded,
             "Rint": self._rounded,
             "ClipByValue": self._clipped,
+            "Maximum": self._limited,
+            "Minimum": self._limited,
             **dict.fromkeys(_RESIZES, self._resized),
         }.get(node.op)
         return None if handler is None else handler(here, there, node)
 
     # Numbers
 
-    def _calculated(self, here: Position, node: Node) -> Position | None:
+    def _with_constant(self, here: Position, node: Node) -> Position | None:
         """Plus, minus, times or divided by a constant a channel."""
-        if here.whole:
-            return None
-        first, second = data_inputs(node)
-        other = second if first == here.tensor else first
-        value = self.probe.constant(other)
-        if value is None or first == second:
-            return None
-        by_channel = _by_channel(value, here)
+        value = self._constant_beside(here.tensor, node)
+        by_channel = None if value is None or here.whole else _by_channel(value, here)
         if by_channel is None:
             return None
-        operation = _MATHS[node.op]
-        shift, scale = np.array(here.shift), np.array(here.scale)
-        if node.op in {"RealDiv", "Div"}:
-            if other != second:
-                return None
-            scale, shift = scale / by_channel, shift / by_channel
-        elif node.op == "Mul":
-            scale, shift = scale * by_channel, shift * by_channel
-        elif other == second:
-            shift = operation(shift, by_channel)
-        else:
-            shift = operation(by_channel, shift)
-            scale = -scale if node.op == "Sub" else scale
-        return replace(here, tensor=f"{node.name}:0", scale=_tuple(scale), shift=_tuple(shift))
+        after = _calculated(node, here.tensor, np.array(here.scale), np.array(here.shift), by_channel)
+        if after is None:
+            return None
+        return replace(here, tensor=f"{node.name}:0", scale=_tuple(after[0]), shift=_tuple(after[1]))
+
+    def _constant_beside(self, tensor: str, node: Node) -> Array | None:
+        """The other operand of a calculation, where it is a constant."""
+        first, second = data_inputs(node)
+        return None if first == second else self.probe.constant(second if first == tensor else first)
 
     def _cast(self, here: Position, there: Position, node: Node) -> Position | None:
         kinds = {1: "float32", 4: "uint8", 2: "float64", 3: "int32", 9: "int64", 6: "int8"}
@@ -183,7 +169,16 @@ class PicturePath:
     def _clipped(self, here: Position, there: Position, node: Node) -> Position | None:
         """To 0..255, which rounding to bytes does as well."""
         bounds = [self.probe.constant(name) for name in data_inputs(node)[1:]]
-        return there if _is_raw(here) and [float(b) if b is not None else None for b in bounds] == [0, 255] else None
+        if not _is_raw(here) or [None if bound is None else float(bound) for bound in bounds] != [0, 255]:
+            return None
+        return replace(there, clipped=True)
+
+    def _limited(self, here: Position, there: Position, node: Node) -> Position | None:
+        """One half of clipping, as tf.saturate_cast writes it."""
+        bound = self._constant_beside(here.tensor, node)
+        if not _is_raw(here) or bound is None or bound.size != 1:
+            return None
+        return replace(there, clipped=True) if float(bound) == (0 if node.op == "Maximum" else 255) else None
 
     # Layout
 
@@ -212,35 +207,74 @@ class PicturePath:
         return _reverse(there)
 
     def _joined_channels(self, here: Position, users: Sequence[Node]) -> Position | None:
-        """Channels split, each calculated with by itself, and joined again."""
-        if len(users) != 1 or users[0].op != "Split" or users[0].attr["num_split"].i != 3:
+        """Channels taken apart, each calculated with by itself, and joined again."""
+        channels = self._apart(here, users)
+        if sorted(channels.values()) != [0, 1, 2]:
             return None
-        axis = self.probe.constant(data_inputs(users[0])[0])
-        if axis is None or here.axes[int(axis)] != "C":
-            return None
-        ends = {}
-        for channel in range(3):
-            end = replace(here, tensor=f"{users[0].name}:{channel}")
-            while len(takers := self._users(end.tensor)) == 1 and takers[0].op in {*_MATHS, *_UNTOUCHED}:
-                following = self._after(end, takers[0])
-                if following is None:
-                    return None
-                end = following
-            if len(takers) != 1 or takers[0].op != "ConcatV2":
+        ends: dict[str, tuple[int, float, float]] = {}
+        joins: dict[str, Node] = {}
+        for start, channel in channels.items():
+            tensor, scale, shift = start, here.scale[channel], here.shift[channel]
+            while len(takers := self._users(tensor)) == 1 and takers[0].op in {*_MATHS, *_UNTOUCHED}:
+                if takers[0].op in _MATHS:
+                    number = self._constant_beside(tensor, takers[0])
+                    if number is None or number.size != 1 or here.whole:
+                        return None
+                    after = _calculated(takers[0], tensor, np.array([scale]), np.array([shift]), number.ravel())
+                    if after is None:
+                        return None
+                    (scale,), (shift,) = after
+                tensor = f"{takers[0].name}:0"
+            if len(takers) != 1 or takers[0].op not in {"ConcatV2", "Pack"}:
                 return None
-            ends[end.tensor] = channel, end, takers[0]
-        (join, *others) = [node for _, _, node in ends.values()]
-        parts = data_inputs(join)[:-1]
-        if any(node.name != join.name for node in others) or set(parts) != set(ends):
+            ends[tensor] = channel, float(scale), float(shift)
+            joins[takers[0].name] = takers[0]
+        if len(joins) != 1:
             return None
-        order = [ends[part][0] for part in parts]
+        ((name, join),) = joins.items()
+        parts = data_inputs(join)[:3]
+        if set(parts) != set(ends) or self.probe.shapes(f"{name}:0")[0] != self.probe.shapes(here.tensor)[0]:
+            return None
+        order = [ends[part] for part in parts]
         return replace(
             here,
-            tensor=f"{join.name}:0",
-            channels=tuple(here.channels[i] for i in order),
-            scale=tuple(ends[part][1].scale[i] for part, i in zip(parts, order, strict=True)),
-            shift=tuple(ends[part][1].shift[i] for part, i in zip(parts, order, strict=True)),
+            tensor=f"{name}:0",
+            channels=tuple(here.channels[channel] for channel, _, _ in order),
+            scale=tuple(scale for _, scale, _ in order),
+            shift=tuple(shift for _, _, shift in order),
         )
+
+    def _apart(self, here: Position, users: Sequence[Node]) -> dict[str, int]:
+        """Tensors that hold one channel each, with its index in the picture."""
+        if len(users) == 1 and users[0].op in {"Split", "Unpack"}:
+            node = users[0]
+            split = node.op == "Split"
+            axis = self.probe.constant(data_inputs(node)[0]) if split else np.array(node.attr["axis"].i)
+            count = node.attr["num_split" if split else "num"].i
+            if axis is None or here.axes[int(axis)] != "C":
+                return {}
+            return {f"{node.name}:{channel}": channel for channel in range(count)}
+        found: dict[str, int] = {}
+        for node in users:
+            if node.op != "StridedSlice" or data_inputs(node)[0] != here.tensor:
+                return {}
+            shape = self.probe.shapes(here.tensor)[0]
+            cut = _slices(node, self.probe.values(data_inputs(node)[1:4])[0], shape)
+            if cut is None:
+                return {}
+            by_axis = dict(zip(here.axes, cut, strict=True))
+            channel = by_axis.pop("C")
+            if any(
+                kept != slice(0, side, 1)
+                for kept, side in zip(by_axis.values(), _but_channels(here, shape), strict=True)
+            ):
+                return {}
+            if isinstance(channel, slice):
+                if channel.stop is None or channel.stop - channel.start != 1:
+                    return {}
+                channel = channel.start
+            found[f"{node.name}:0"] = channel
+        return found
 
     # Crops and sizes
 
@@ -404,6 +438,24 @@ class PicturePath:
 
 def _size_of(window: Window) -> Size:
     return Size.of(window.height, window.width)
+
+
+def _calculated(
+    node: Node, tensor: str, scale: _Channels, shift: _Channels, number: _Channels
+) -> tuple[_Channels, _Channels] | None:
+    """Scale and shift behind a node that calculates with the picture `tensor` and a number."""
+    picture_first = data_inputs(node)[0] == tensor
+    if node.op == "Mul":
+        return scale * number, shift * number
+    if node.op in {"RealDiv", "Div"}:
+        return (scale / number, shift / number) if picture_first else None
+    if node.op != "Sub":
+        return scale, shift + number
+    return (scale, shift - number) if picture_first else (-scale, number - shift)
+
+
+def _but_channels(position: Position, shape: tuple[int, ...]) -> list[int]:
+    return [side for axis, side in zip(position.axes, shape, strict=True) if axis != "C"]
 
 
 def _is_raw(position: Position) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import Final
 
 import cv2
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import simplejpeg
 
-from artifact.preprocessing import load_floats
+from artifact.preprocessing import load_floats, load_image
 from artifact.signature import Preprocessing
 from model.export.frozen import FrozenSignature
 from model.source.jpeg.path import Position
@@ -31,30 +32,41 @@ def test_pictures() -> Iterator[bytes]:
         yield simplejpeg.encode_jpeg(np.ascontiguousarray(picture), 90)
 
 
-def pixel_difference(signature: FrozenSignature, strings: str, at: Position, preprocessing: Preprocessing) -> float:
-    """Greatest difference of a preprocessing's pixels from those that the graph's picture at a position stands for.
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """Greatest differences from TensorFlow's pixels on test pictures, on the 0..255 scale."""
 
-    On the 0..255 scale and before rounding to bytes; where the graph rounds by itself, by how much the unrounded value
-    lies outside what rounds to the graph's.
-    """
+    floats: float
+    """Before rounding to bytes; where the graph rounds by itself, by how much the unrounded value lies outside what
+    rounds to the graph's."""
+    bytes: float
+    """After it: what the image graph gets."""
+
+
+def pixel_difference(
+    signature: FrozenSignature, strings: str, at: Position, preprocessing: Preprocessing
+) -> Difference:
+    """How far a preprocessing's pixels are from those that the graph's picture at a position stands for."""
     import tensorflow as tf  # noqa: PLC0415 - takes seconds to import
 
     graph = tf.Graph()
     with graph.as_default():
         tf.graph_util.import_graph_def(signature.graph_def, name="")
     rank = graph.get_tensor_by_name(strings).shape.rank
-    greatest = 0.0
+    floats, rounded = [], []
     with tf.compat.v1.Session(graph=graph) as session:
         for jpeg in test_pictures():
             fed = np.array(jpeg, object) if rank == 0 else np.array([jpeg], object)
             theirs = _pixels(session.run(at.tensor, {strings: fed}), at)
-            difference = load_floats(jpeg, preprocessing).astype(np.float64) - theirs
+            ours = load_floats(jpeg, preprocessing).astype(np.float64)
+            difference = (np.clip(ours, 0, 255) if at.clipped or at.to_bytes else ours) - theirs
             if at.to_bytes == "truncate":
                 difference = np.maximum(-difference, difference - 1)
             elif at.to_bytes == "nearest":
                 difference = np.abs(difference) - 0.5
-            greatest = max(greatest, float(np.abs(difference).max() if not at.to_bytes else difference.max()))
-    return greatest
+            floats.append(float(difference.max() if at.to_bytes else np.abs(difference).max()))
+            rounded.append(float(np.abs(load_image(jpeg, preprocessing) - theirs).max()))
+    return Difference(max(floats), max(rounded))
 
 
 def _pixels(values: Array, at: Position) -> npt.NDArray[np.float64]:
