@@ -20,6 +20,11 @@ from model.graph import FloatArray, Graph, constant, copy_of, feeds, images_in, 
 from model.quantise.placement import WEIGHTED
 from model.quantise.statistics import Batches
 
+IMAGES: Final = 24
+"""Of the calibration set, its first: a mean over so many images and all their pixels is known well enough.
+
+EfficientNet-Lite0, TensorRT graph: 21.2 dB with 16, 32 or 64 images, 21.3 dB with 100, 18.1 dB without correction.
+"""
 _TWIN: Final = "twin_"
 """Prefix of what is added to the float graph to measure with."""
 
@@ -33,8 +38,8 @@ def correct_bias(
 ) -> onnx.ModelProto:
     """A copy of `quantised`, made from the float graph `model`, whose layers' mean outputs are those of `model`.
 
-    Layers without a bias input get one where the operator has it; a MatMul has none and stays. `progress` is told how
-    many images are done.
+    Layers without a bias input get one where the operator has it; a MatMul has none and stays. `progress` is told the
+    share of IMAGES that is done.
 
     Raises:
         ValueError: the calibration set is empty.
@@ -58,6 +63,8 @@ def mean_errors(
 ) -> dict[str, npt.NDArray[np.float64]]:
     """Mean of quantised minus float output in each channel of every quantised layer, given the float graph's inputs.
 
+    Over the batches that hold the first IMAGES images.
+
     Raises:
         ValueError: the calibration set is empty.
     """
@@ -70,7 +77,9 @@ def mean_errors(
         for layer, means in zip(outputs, run.run(list(outputs.values()), feeds(model, batch)), strict=True):
             sums[layer] = sums.get(layer, 0) + means.astype(np.float64) * count
         images += count
-        progress(images)
+        progress(min(1.0, images / IMAGES))
+        if images >= IMAGES:
+            break
     if not images:
         raise ValueError("the calibration set is empty")
     return {layer: total / images for layer, total in sums.items()}
@@ -93,6 +102,10 @@ def _with_twins(model: onnx.ModelProto, quantised: onnx.ModelProto) -> tuple[onn
                 observed.graph.initializer.append(graph.constants[tensor])
                 constants.add(tensor)
             return tensor
+        source = graph.producer.get(producer.input[0])
+        if source is not None and source.op_type == "QuantizeLinear" and source.input[0] in graph.constants:
+            # A float weight that the writer has put on its integers' grid: the pair gives it back.
+            return twin_of(source.input[0])
         name = _TWIN + tensor
         if name not in twins:
             node = onnx.NodeProto()

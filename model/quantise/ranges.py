@@ -42,7 +42,7 @@ def symmetric_range(histogram: Histogram, method: CalibrationMethod) -> Range:
     elif method == "mse":
         threshold = width * _least_squares_bin(histogram.magnitudes())
     else:
-        threshold = width * _entropy_bin(histogram.magnitudes())
+        threshold = width * _entropy_bin(histogram.magnitudes(), _SYMMETRIC_LEVELS + 1)
     threshold = max(min(threshold, histogram.extent), _SMALLEST)
     return Range(-threshold, threshold)
 
@@ -58,7 +58,9 @@ def asymmetric_range(histogram: Histogram, method: CalibrationMethod) -> Range:
     elif method == "mse":
         low, high = _least_squares_range(histogram, low, high)
     elif method == "entropy":
-        threshold = width * _entropy_bin(histogram.magnitudes())
+        # Without negative values all levels are for the magnitudes.
+        levels = _SYMMETRIC_LEVELS + 1 if low < 0 else _ASYMMETRIC_LEVELS + 1
+        threshold = width * _entropy_bin(histogram.magnitudes(), levels)
         low, high = max(low, -threshold), min(high, threshold)
     low, high = min(low, 0.0), max(high, 0.0)
     return Range(low, high if high - low > _SMALLEST else low + _SMALLEST)
@@ -102,26 +104,25 @@ def _least_squares_range(histogram: Histogram, low: float, high: float) -> tuple
     return low, high
 
 
-def _entropy_bin(magnitudes: npt.NDArray[np.int64]) -> int:
+def _entropy_bin(magnitudes: npt.NDArray[np.int64], levels: int) -> int:
     """Threshold, in bins, with the least Kullback-Leibler divergence between the clipped and the quantised histogram.
 
     Migacz 2017, "8-bit inference with TensorRT" (GTC): outliers are added to the clipped histogram's last bin, and its
-    quantised form spreads each of 128 levels over that level's occupied bins.
+    quantised form has `levels` levels, each spread over its occupied bins. The first bin is taken for as full as the
+    second, as in NVIDIA's pytorch-quantization: rectified activations are zero so often that the divergence would be
+    about nothing else.
+
+    It weighs how often values occur and not how great they are: rare, great activations, such as a classifier's last
+    ones, are clipped away.
     """
     counts = magnitudes.astype(np.float64)
-    # Rectified activations are zero so often that the divergence would be about nothing else.
     counts[0] = counts[1]
-    levels = _SYMMETRIC_LEVELS + 1
     best, best_bin = np.inf, HALF_BINS
     for size in range(levels, HALF_BINS + 1, 8):
         inside = counts[:size]
         reference = inside.copy()
         reference[-1] += counts[size:].sum()
-        level = np.minimum(np.arange(size) * levels // size, levels - 1)
-        occupied = inside > 0
-        sums = np.bincount(level, inside, levels)
-        shares = np.bincount(level, occupied, levels)
-        spread = np.where(occupied, (sums / np.maximum(shares, 1))[level], 0)
+        spread = quantised_distribution(inside, levels)
         if not spread.any():
             continue
         p, q = reference / reference.sum(), spread / spread.sum()
@@ -130,3 +131,12 @@ def _entropy_bin(magnitudes: npt.NDArray[np.int64]) -> int:
         if divergence < best:
             best, best_bin = divergence, size
     return best_bin
+
+
+def quantised_distribution(counts: npt.NDArray[np.float64], levels: int) -> npt.NDArray[np.float64]:
+    """Counts after quantisation to `levels` levels: each level's sum, evenly over those of its bins that had any."""
+    level = np.arange(len(counts)) * levels // len(counts)
+    occupied = counts > 0
+    sums = np.bincount(level, counts, levels)
+    shares = np.bincount(level, occupied, levels)
+    return np.where(occupied, (sums / np.maximum(shares, 1))[level], 0.0)

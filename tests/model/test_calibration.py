@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artifact.recipe import CalibrationMethod
-from model.quantise.ranges import asymmetric_range, symmetric_range
+from model.quantise.ranges import asymmetric_range, quantised_distribution, symmetric_range
 from model.quantise.statistics import HALF_BINS, Histogram, collect, collect_groups, merge
 from tests.model.nets import images, mobile_net
 
@@ -81,6 +81,12 @@ def test_mse_draws_in_both_ends_apart() -> None:
     assert 2.5 < found.high < 29
     whole = asymmetric_range(Histogram.of(values), "max")
     assert error(values, found.low, found.high, 255) < 0.5 * error(values, whole.low, whole.high, 255)
+
+
+def test_entropy_spreads_each_level_over_its_occupied_bins_as_published() -> None:
+    """The example of Migacz's slides: eight bins, two levels."""
+    found = quantised_distribution(np.array([1, 0, 2, 3, 5, 3, 1, 7], np.float64), 2)
+    assert found.tolist() == [2, 0, 2, 2, 4, 4, 4, 4]
 
 
 def test_entropy_clips_a_lone_outlier() -> None:

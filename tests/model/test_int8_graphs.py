@@ -2,14 +2,9 @@
 
 from __future__ import annotations
 
-import tempfile
-from collections import Counter
-from pathlib import Path
-
 import numpy as np
 import numpy.typing as npt
 import onnx
-import onnxruntime
 import pytest
 
 from artifact.recipe import CalibrationMethod, Recipe
@@ -20,6 +15,7 @@ from model.export.image_form import pixel_range, with_image_input
 from model.graph import session
 from model.quantise.int8 import calibrated_tensors, cpu_graph, tensorrt_graph
 from model.quantise.statistics import Histogram, collect
+from tests.model.kernels import kernels
 from tests.model.nets import SIZE, images, mobile_net
 
 PREPROCESSING = Preprocessing(
@@ -41,16 +37,6 @@ def histograms(net: onnx.ModelProto) -> dict[str, Histogram]:
 def logits(model: onnx.ModelProto, batch: npt.NDArray[np.generic]) -> npt.NDArray[np.float32]:
     answer: npt.NDArray[np.float32] = session(model, ["dense_out"], threads=1).run(["dense_out"], {"image": batch})[0]
     return answer
-
-
-def kernels(model: onnx.ModelProto) -> Counter[str]:
-    """Operators that ONNX Runtime really runs."""
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    with tempfile.TemporaryDirectory() as folder:
-        options.optimized_model_filepath = str(Path(folder, "m.onnx"))
-        onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-        return Counter(node.op_type for node in onnx.load(options.optimized_model_filepath).graph.node)
 
 
 @pytest.mark.parametrize("method", METHODS)
