@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import asyncio
 import os
 import socket
 from concurrent.futures import ThreadPoolExecutor
@@ -14,6 +15,7 @@ import uvloop
 
 from artifact.folder import ArtifactFolder
 from serving import log
+from serving.gateway import metrics
 from serving.gateway.access_log import AccessLog
 from serving.gateway.admission import Admission
 from serving.gateway.app import Gateway
@@ -33,6 +35,8 @@ async def serve(settings: Settings, listener: socket.socket, gpus: list[int]) ->
     status = StatusFile(settings.status_file)
     triton = Triton(settings.triton_address)
     images = max(1, settings.max_in_flight_images * len(gpus) // settings.workers)
+    admission = Admission(images, settings.max_buffered_bytes, settings.queue_deadline_s)
+    publishing = asyncio.create_task(metrics.publish_in_flight(admission))
     with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="decode") as decoders:
         app = Gateway(
             vm=settings.vm,
@@ -43,7 +47,7 @@ async def serve(settings: Settings, listener: socket.socket, gpus: list[int]) ->
             labels=artifact.labels(),
             status=status.read,
             router=Router(triton, gpus, status.read, {g.form: g.fixed_batch for g in graphs(artifact.signatures)}),
-            admission=Admission(images, settings.max_buffered_bytes, settings.queue_deadline_s),
+            admission=admission,
             decoders=decoders,
             access_log=AccessLog(settings.access_log_sample, settings.access_log_errors_per_s),
             max_body_bytes=settings.max_body_bytes,
@@ -64,6 +68,7 @@ async def serve(settings: Settings, listener: socket.socket, gpus: list[int]) ->
             timeout_graceful_shutdown=int(settings.finish_s),
         )
         await uvicorn.Server(config).serve(sockets=[listener])
+    publishing.cancel()
     await triton.close()
 
 

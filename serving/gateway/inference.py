@@ -14,7 +14,6 @@ import numpy as np
 
 from artifact.preprocessing import ImageError, UInt8Image, load_image
 from artifact.signature import Preprocessing
-from serving.gateway import metrics
 from serving.gateway.admission import Admission, Admitted, overloaded
 from serving.gateway.batch import Batch
 from serving.gateway.body import Body
@@ -81,21 +80,17 @@ class Inference:
         patience = patience_s(headers)
         if incoming.length is not None and incoming.length > self._max_body_bytes:
             raise too_large(self._max_body_bytes)
-        try:
-            with self._admission.admit(patience) as place:
-                body = await incoming.read(self._max_body_bytes, self._body_timeout_s, place.hold)
-                trace.bytes_in = len(body)
-                encoding = header(headers, b"content-encoding")
-                if encoding is not None:
-                    body = await inflate(body, encoding, self._max_body_bytes, place.hold)
-                # Its time begins now: how long a body takes to arrive is its sender's business.
-                deadlines = Deadlines.of(self._admission.queue_deadline_s, min(self._request_timeout_s, patience))
-                place.grow(1)
-                metrics.IN_FLIGHT.set(self._admission.images)
-                work = self._run(partial(dialect.parse, headers, body), dialect.encode, place, deadlines, trace)
-                return await _while_connected(work, incoming, deadlines.answer_by)
-        finally:
-            metrics.IN_FLIGHT.set(self._admission.images)
+        with self._admission.admit(patience) as place:
+            body = await incoming.read(self._max_body_bytes, self._body_timeout_s, place.hold)
+            trace.bytes_in = len(body)
+            encoding = header(headers, b"content-encoding")
+            if encoding is not None:
+                body = await inflate(body, encoding, self._max_body_bytes, place.hold)
+            # Its time begins now: how long a body takes to arrive is its sender's business.
+            deadlines = Deadlines.of(self._admission.queue_deadline_s, min(self._request_timeout_s, patience))
+            place.grow(1)
+            work = self._run(partial(dialect.parse, headers, body), dialect.encode, place, deadlines, trace)
+            return await _while_connected(work, incoming, deadlines.answer_by)
 
     async def _run(
         self,

@@ -10,7 +10,6 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Iterable
 from typing import Any, Final
 
 import numpy as np
@@ -35,7 +34,7 @@ def parse_object(body: bytes) -> dict[str, Any]:
     except orjson.JSONDecodeError as error:
         document = _lenient(body, error)
     else:
-        if _may_repeat_keys(document, body):
+        if isinstance(document, dict) and _may_repeat_keys(document, body):
             document = _first_keys(body.decode())
     if not isinstance(document, dict):
         raise bad_request(f"the request must be a JSON object, not {kind_of(document)}")
@@ -95,26 +94,20 @@ def _may_repeat_keys(document: Json, body: bytes) -> bool:
     """Whether `body` has more colons than `document` has keys: some key was there twice, or a string holds a colon.
 
     Looks no deeper than it must: base64 and numbers have no colons, so most requests are done at their first objects.
+    Finding the next colon is eight times as fast as counting them.
     """
-    keys = 0
+    at = body.find(b":")
     level: list[Any] = [document]
     while level:
-        keys += sum(len(value) for value in level if isinstance(value, dict))
-        if not _has_more_colons(body, keys):
-            return False
-        level = [child for value in level for child in _children(value) if isinstance(child, (dict, list))]
-    return True
-
-
-def _children(value: dict[str, Any] | list[Any]) -> Iterable[Any]:
-    return value.values() if isinstance(value, dict) else value
-
-
-def _has_more_colons(body: bytes, count: int) -> bool:
-    at = -1
-    for _ in range(count + 1):
-        # Finding one is eight times as fast as counting all.
-        at = body.find(b":", at + 1)
+        below: list[Any] = []
+        for value in level:
+            if isinstance(value, dict):
+                for _ in value:
+                    at = body.find(b":", at + 1)
+                below.extend(value.values())
+            else:
+                below.extend(value)
         if at < 0:
             return False
+        level = [value for value in below if isinstance(value, (dict, list))]
     return True

@@ -182,7 +182,7 @@ async def test_requests_are_counted_by_route_code_and_reason(client: Client) -> 
         ("serving_requests_total", {"route": "predict", "code": "413"}),
         ("serving_rejected_total", {"reason": "too_large"}),
         ("serving_rejected_total", {"reason": "overloaded"}),
-        ("serving_instances_total", {}),
+        ("serving_request_images_sum", {}),
         ("serving_request_images_bucket", {"le": "4.0"}),
         ("serving_request_images_bucket", {"le": "2.0"}),
         ("serving_stage_seconds_count", {"stage": "queue"}),

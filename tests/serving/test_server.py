@@ -184,7 +184,7 @@ async def test_metrics_count_what_was_answered(vm: Vm) -> None:
     lines = dict(line.rsplit(" ", 1) for line in body.decode().splitlines() if not line.startswith("#"))
     assert status == 200
     assert float(lines['serving_requests_total{code="200",route="predict"}']) == 4
-    assert float(lines["serving_instances_total"]) == 5
+    assert float(lines["serving_request_images_sum"]) == 5
     assert float(lines["serving_in_rotation"]) == 1
     assert float(lines['serving_canary_age_seconds{model="default_image_gpu0"}']) < 10
 
