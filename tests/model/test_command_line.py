@@ -66,12 +66,12 @@ def test_an_unknown_source_is_one_clear_line(capsys: Capture, tmp_path: Path) ->
     )
 
 
-def test_a_runtime_without_plans_is_refused_before_anything_is_built(capsys: Capture, tmp_path: Path) -> None:
+def test_plans_are_refused_before_anything_is_built_where_there_is_no_tensorrt(
+    capsys: Capture, tmp_path: Path
+) -> None:
     assert main(["build", "--out", str(tmp_path / "a"), "--runtime", "tensorrt"]) == 1
     error = capsys.readouterr().err
-    assert error.startswith("error: TensorRT's Python package cannot be imported")
-    for way_out in ("container (setting model.builder.container)", "--runtime onnxruntime-cpu"):
-        assert way_out in error
+    assert error.startswith("error: TensorRT's Python package cannot be imported (No module named 'tensorrt')")
     assert error.count("\n") == 1
     assert not (tmp_path / "a").exists()
 
