@@ -52,4 +52,4 @@ def in_form(graph: onnx.ModelProto, form: Form, source: SourceModel) -> onnx.Mod
     """A graph in tensor form as clients of `form` reach it."""
     if form == "tensor" or source.preprocessing is None:
         return graph
-    return with_image_input(graph, source.preprocessing)
+    return with_image_input(graph, source.preprocessing, source.layout or "nhwc")

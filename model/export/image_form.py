@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
@@ -9,8 +11,10 @@ from onnx import TensorProto, helper
 from artifact.signature import Preprocessing
 from model.graph import Graph, constant, copy_of, replace_nodes
 from model.quantise.ranges import Range
+from model.source.models import Layout
 
-PIXELS = "pixels"
+PIXELS: Final = "pixels"
+_TO_PLANES: Final = "to_planes"
 
 
 def pixel_range(preprocessing: Preprocessing) -> Range | None:
@@ -20,31 +24,46 @@ def pixel_range(preprocessing: Preprocessing) -> Range | None:
     return Range(lows.pop(), highs.pop()) if len(lows) == len(highs) == 1 else None
 
 
-def with_image_input(model: onnx.ModelProto, preprocessing: Preprocessing) -> onnx.ModelProto:
-    """The same graph taking `image` uint8 [N, height, width, 3] instead of its one normalised float32 NHWC input."""
+def with_image_input(model: onnx.ModelProto, preprocessing: Preprocessing, layout: Layout = "nhwc") -> onnx.ModelProto:
+    """The same graph taking uint8 pixels [N, height, width, 3] instead of its one input, which has them in `layout`.
+
+    That input is normalised float32, or uint8 pixels as they are.
+    """
     folded = copy_of(model)
     (source,) = folded.graph.input
     name = source.name
-    normalised = f"{name}_normalised"
+    is_float = source.type.tensor_type.elem_type == TensorProto.FLOAT
+    if layout == "nhwc" and not is_float:
+        return folded
+    taken = f"{name}_normalised"
     nodes = list(folded.graph.node)
     for node in nodes:
-        node.input[:] = [normalised if taken == name else taken for taken in node.input]
-    mean = np.array(preprocessing.mean, np.float32)
-    inverse_std = (1 / np.array(preprocessing.std)).astype(np.float32)
-    folded.graph.initializer.extend([constant("mean", mean), constant("inverse_std", inverse_std)])
-    preamble = [
-        helper.make_node("Cast", [name], [PIXELS], name="pixels", to=TensorProto.FLOAT),
-        helper.make_node("Sub", [PIXELS, "mean"], ["centred"], name="centred"),
-        helper.make_node("Mul", ["centred", "inverse_std"], [normalised], name="normalised"),
-    ]
+        node.input[:] = [taken if one == name else one for one in node.input]
+    preamble = [*(_normalisation(folded, name, preprocessing) if is_float else ())]
+    if layout == "nchw":
+        rows = preamble[-1].output[0] if preamble else name
+        preamble.append(helper.make_node("Transpose", [rows], [taken], name=_TO_PLANES, perm=[0, 3, 1, 2]))
+    else:
+        preamble[-1].output[0] = taken
     replace_nodes(folded, [*preamble, *nodes])
-    batch = source.type.tensor_type.shape.dim[0].dim_param
-    shape = [batch, preprocessing.height, preprocessing.width, 3]
+    batch = source.type.tensor_type.shape.dim[0]
+    shape = [batch.dim_value or batch.dim_param, preprocessing.height, preprocessing.width, 3]
     source.CopyFrom(helper.make_tensor_value_info(name, TensorProto.UINT8, shape))
-    if _normalisation_is_identity(folded, normalised, preprocessing):
-        _read_pixels_as_quantised(folded, normalised, name)
+    if is_float and _normalisation_is_identity(folded, taken, preprocessing):
+        _read_pixels_as_quantised(folded, taken, name)
     onnx.checker.check_model(folded)
     return folded
+
+
+def _normalisation(model: onnx.ModelProto, pixels: str, preprocessing: Preprocessing) -> list[onnx.NodeProto]:
+    mean = np.array(preprocessing.mean, np.float32)
+    inverse_std = (1 / np.array(preprocessing.std)).astype(np.float32)
+    model.graph.initializer.extend([constant("mean", mean), constant("inverse_std", inverse_std)])
+    return [
+        helper.make_node("Cast", [pixels], [PIXELS], name="pixels", to=TensorProto.FLOAT),
+        helper.make_node("Sub", [PIXELS, "mean"], ["centred"], name="centred"),
+        helper.make_node("Mul", ["centred", "inverse_std"], ["scaled"], name="normalised"),
+    ]
 
 
 def _normalisation_is_identity(model: onnx.ModelProto, normalised: str, preprocessing: Preprocessing) -> bool:
@@ -68,6 +87,9 @@ def _read_pixels_as_quantised(model: onnx.ModelProto, normalised: str, source: s
     dropped = {"pixels", "centred", "normalised", quantise.name}
     result = quantise.output[0]
     nodes = [node for node in model.graph.node if node.name not in dropped]
+    planes = [node for node in nodes if node.name == _TO_PLANES]
     for node in nodes:
-        node.input[:] = [source if taken == result else taken for taken in node.input]
+        node.input[:] = [(normalised if planes else source) if one == result else one for one in node.input]
+    for node in planes:
+        node.input[:] = [source]
     replace_nodes(model, nodes)
