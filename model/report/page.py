@@ -47,7 +47,7 @@ def build_page(report: BuildReport) -> str:
     return _page(
         f"Model {manifest.key}",
         [
-            _paragraph(f"{_source(manifest)}. Built {comparison.machine.date} on {comparison.machine.device}, "
+            paragraph(f"{_source(manifest)}. Built {comparison.machine.date} on {comparison.machine.device}, "
                        f"run {manifest.run}, for the runtime {manifest.runtime}."),
             f'<p class="bad">{RANDOM_WEIGHTS}</p>' if manifest.weights == "random" else "",
             _headlines(manifest, comparison),
@@ -70,7 +70,7 @@ def comparison_page(comparison: Comparison, title: str = "") -> str:
     return _page(
         title or f"Comparison of {comparison.model}",
         [
-            _paragraph(f"{comparison.model}. Measured {machine.date} on {machine.device}."),
+            paragraph(f"{comparison.model}. Measured {machine.date} on {machine.device}."),
             *comparison_sections(comparison),
         ],
     )
@@ -153,14 +153,14 @@ def _accuracy(manifest: Manifest) -> str:
         for g in a.gates
     ]
     head = ("graph", "agreement with FP32", "SQNR, dB", "top-1 (FP32)", "top-5 (FP32)", "images")
-    return _section(
+    return section(
         "Accuracy and gates",
         _note(
             "Every graph is judged against FP32 on what its calibration has not seen: in folds, each photo by a graph "
             "that was calibrated without it."
         ),
-        _table(head, [tuple(map(html.escape, row)) for row in rows]),
-        _table(("graph", "gate", "measured", "threshold", ""), gates),
+        table(head, [tuple(map(html.escape, row)) for row in rows]),
+        table(("graph", "gate", "measured", "threshold", ""), gates),
     )
 
 
@@ -179,11 +179,11 @@ def _speed(comparison: Comparison) -> list[str]:
         head = ("row", "runtime", "batch", "images/s", "spread", "over native", "p50, ms", "p99, ms", "calls",
                 "threads", "memory, MiB", "file, MiB")  # fmt: skip
         sections.append(
-            _section(
+            section(
                 title,
                 _note(f"{said} {provenance(comparison, rows)}."),
                 _figure(speed_plot(comparison, rows, f"speed-{int(preprocessing)}")),
-                _table(head, [_speed_cells(comparison, row) for row in rows]),
+                table(head, [_speed_cells(comparison, row) for row in rows]),
                 *(_note(f"{row_name(row)}: {note}.") for row, note in _notes(rows)),
                 _note(
                     "Spread is the greatest minus the least repetition, over the median. Memory is the most that a "
@@ -195,19 +195,19 @@ def _speed(comparison: Comparison) -> list[str]:
         sections.append(_trials(comparison.trials))
     if comparison.missing:
         items = [(html.escape(row_name(m.row)), html.escape(m.reason)) for m in comparison.missing]
-        sections.append(_section("Not measured", _table(("row", "why"), items)))
+        sections.append(section("Not measured", table(("row", "why"), items)))
     return sections
 
 
 def _trials(trials: Sequence[Trial]) -> str:
     rows = [(t.options, str(t.threads), str(t.batch), rate(t.images_per_s)) for t in trials]
-    return _section(
+    return section(
         "Ways to run native TensorFlow",
         _note(
             "The fastest at each batch size is the native row. One that is less than half as fast as the best at the "
             "smallest batch is not tried at larger ones."
         ),
-        _table(("", "threads", "batch", "images/s"), [tuple(map(html.escape, row)) for row in rows]),
+        table(("", "threads", "batch", "images/s"), [tuple(map(html.escape, row)) for row in rows]),
     )
 
 
@@ -247,14 +247,14 @@ def _agreement(rows: Sequence[Agreement]) -> list[str]:
         for row in rows
     ]
     head = ("row", f"same first label as {row_name(rows[0].reference)}", "top-1", "top-5")
-    return [_section("Agreement", _note("Whole photos, cut once, as serving cuts them."), _table(head, cells))]
+    return [section("Agreement", _note("Whole photos, cut once, as serving cuts them."), table(head, cells))]
 
 
 def _answers(comparison: Comparison) -> list[str]:
     if not comparison.photos:
         return []
     return [
-        _section(
+        section(
             "Answers, side by side",
             _note(
                 f"The {comparison.scores} stands behind each label. Labels at another place than in the first column "
@@ -309,8 +309,8 @@ def _layers(graphs: Sequence[QuantisedGraph]) -> list[str]:
         parts.append(_repairs(graph))
         rows = [_layer_cells(number, layer) for number, layer in enumerate(graph.layers, 1)]
         head = ("", "layer", "operator", "precision", "MACs", "SQNR, dB", "sensitivity, dB", "")
-        parts.append(f"<details><summary>{len(graph.layers)} layers</summary>{_table(head, rows)}</details>")
-    return [_section("Layers", *parts)]
+        parts.append(f"<details><summary>{len(graph.layers)} layers</summary>{table(head, rows)}</details>")
+    return [section("Layers", *parts)]
 
 
 def _repairs(graph: QuantisedGraph) -> str:
@@ -345,7 +345,7 @@ def _stages(report: BuildReport) -> str:
         return ""
     total = sum(report.seconds.values())
     said = f"{total:.0f} s in all, {report.peak_gib:.2f} GiB of memory at most, on {report.comparison.machine.device}."
-    return _section("Stages of the build", _note(said), _table(("stage", "seconds", ""), rows))
+    return section("Stages of the build", _note(said), table(("stage", "seconds", ""), rows))
 
 
 def _files(manifest: Manifest) -> str:
@@ -354,7 +354,7 @@ def _files(manifest: Manifest) -> str:
         for name, entry in manifest.files.items()
     ]
     archive = f"{manifest.archive.name}: {manifest.archive.size:,} bytes packed."
-    return _section("Files of the archive", _note(archive), _table(("file", "bytes", "SHA-256"), rows))
+    return section("Files of the archive", _note(archive), table(("file", "bytes", "SHA-256"), rows))
 
 
 def _source(manifest: Manifest) -> str:
@@ -363,7 +363,7 @@ def _source(manifest: Manifest) -> str:
 
 def _facts(title: str, facts: Iterable[tuple[str, str]]) -> str:
     rows = [(html.escape(name), f"<code>{html.escape(value)}</code>") for name, value in facts]
-    return _section(title, _table(("", ""), rows)) if rows else ""
+    return section(title, table(("", ""), rows)) if rows else ""
 
 
 def _decibels(value: float | None) -> str:
@@ -374,11 +374,13 @@ def _verdict(passed: bool) -> Cell:
     return '<span class="ok">passed</span>' if passed else '<span class="bad">FAILED</span>'
 
 
-def _section(title: str, *parts: str) -> str:
+def section(title: str, *parts: str) -> str:
+    """A part of a page with its heading; `parts` are HTML."""
     return f"<section><h2>{html.escape(title)}</h2>{''.join(parts)}</section>"
 
 
-def _paragraph(text: str) -> str:
+def paragraph(text: str) -> str:
+    """Plain text as a paragraph."""
     return f"<p>{html.escape(text)}</p>"
 
 
@@ -390,7 +392,8 @@ def _figure(svg: str) -> str:
     return f"<figure>{svg}</figure>" if svg else ""
 
 
-def _table(head: Sequence[str], rows: Sequence[tuple[Cell, ...]]) -> str:
+def table(head: Sequence[str], rows: Sequence[tuple[Cell, ...]]) -> str:
+    """Rows of cells, which are HTML; nothing for no rows. A head of empty names is left out."""
     if not rows:
         return ""
     heads = "".join(f"<th>{html.escape(name)}</th>" for name in head)
