@@ -8,10 +8,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final
 
-_SMALL_MAX: Final = 32
-"""Greatest batch of the profile for small batches, and the smallest of the one for large batches."""
-_SMALL_OPT: Final = 8
-
 
 @dataclass(frozen=True, slots=True)
 class BatchProfile:
@@ -27,18 +23,16 @@ class BatchProfile:
             raise ValueError(f"a profile's batches must rise from 1: {self.smallest}, {self.best}, {self.greatest}")
 
 
-def batch_profiles(max_batch: int, fixed_batch: int | None = None) -> tuple[BatchProfile, ...]:
-    """Profiles of a model, in the order of their indices, which are their names in Triton.
+DYNAMIC: Final = (BatchProfile(1, 8, 32), BatchProfile(32, 128, 128))
+"""Of models that take any batch. Tactics are chosen for a profile's best batch: one profile for all sizes would serve
+single images with kernels chosen for 128. Triton puts requests of several clients into one batch, so the greatest is
+above what one request may hold.
+"""
 
-    Tactics are chosen for a profile's best batch: one profile for all sizes would serve single images with kernels
-    chosen for 128. A model of fixed batch B has one profile, B alone.
 
-    Raises:
-        ValueError: no positive number of images.
+def batch_profiles(fixed_batch: int | None) -> tuple[BatchProfile, ...]:
+    """Profiles of a model in the order of their indices, which are their names in Triton.
+
+    A model of fixed batch B has one profile, B alone.
     """
-    if fixed_batch is not None:
-        return (BatchProfile(fixed_batch, fixed_batch, fixed_batch),)
-    small = BatchProfile(1, min(_SMALL_OPT, max_batch), min(_SMALL_MAX, max_batch))
-    if max_batch <= _SMALL_MAX:
-        return (small,)
-    return small, BatchProfile(_SMALL_MAX, max_batch, max_batch)
+    return DYNAMIC if fixed_batch is None else (BatchProfile(fixed_batch, fixed_batch, fixed_batch),)

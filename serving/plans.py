@@ -95,7 +95,7 @@ def choose(
     )
     here = f"compute capability {compute_capability}, TensorRT {tensorrt or 'unknown'}"
     folder = own_plans / artifact.manifest.key / f"sm{compute_capability.replace('.', '')}-trt{tensorrt or 'unknown'}"
-    profiles = batch_profiles(max(graph.max_batch for graph in graphs), graphs[0].fixed_batch)
+    profiles = batch_profiles(graphs[0].fixed_batch)
     sources = tuple((graph, artifact.graph(PRECISION, graph.form)) for graph in graphs)
     rebuild = Rebuild(f"the artifact has plans for {built or 'nothing'}; this VM has {here}", sources, profiles, folder)
     return PlanChoice(folder, profiles, rebuild)
@@ -210,7 +210,7 @@ def _reads(here: str | None, built_by: str) -> bool:
 def _profiles(plan: Plan, graphs: Sequence[Graph]) -> tuple[BatchProfile, ...]:
     if plan.profiles:
         return tuple(BatchProfile(*sizes) for sizes in plan.profiles)
-    return batch_profiles(max(graph.max_batch for graph in graphs), graphs[0].fixed_batch)
+    return batch_profiles(graphs[0].fixed_batch)
 
 
 def _shapes(graph: Graph, batch: int) -> str:

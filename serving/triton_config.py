@@ -37,8 +37,9 @@ REQUEST_PRIORITY: Final = 2
 
 
 def tensorrt_config(name: str, gpu: int, graph: Graph, profiles: Sequence[BatchProfile]) -> ModelConfig:
-    """A TensorRT plan with these optimisation profiles on its GPU."""
-    written = _config(name, gpu, graph)
+    """A TensorRT plan with these optimisation profiles, which bound its batches, on its GPU."""
+    greatest = max(profile.greatest for profile in profiles)
+    written = _config(name, gpu, graph, greatest)
     written.platform = "tensorrt_plan"
     written.default_model_filename = "model.plan"
     group = written.instance_group.add(kind=config.ModelInstanceGroup.KIND_GPU, count=INSTANCES_PER_GPU, gpus=[gpu])
@@ -50,7 +51,7 @@ def tensorrt_config(name: str, gpu: int, graph: Graph, profiles: Sequence[BatchP
         _warm_up(written, graph, (1,))
         return written
     group.profile.extend(str(index) for index in range(len(profiles)))
-    batches = [batch for batch in PREFERRED_BATCHES if batch <= graph.max_batch]
+    batches = [batch for batch in PREFERRED_BATCHES if batch <= greatest]
     written.dynamic_batching.max_queue_delay_microseconds = GPU_QUEUE_DELAY_US
     written.dynamic_batching.preferred_batch_size.extend(batches)
     for batch in (1, *batches):
@@ -63,7 +64,7 @@ def tensorrt_config(name: str, gpu: int, graph: Graph, profiles: Sequence[BatchP
 
 def cpu_config(name: str, gpu: int, graph: Graph, onnx: Path, threads: int) -> ModelConfig:
     """An ONNX graph in ONNX Runtime, on `threads` cores, inside Triton's Python backend."""
-    written = _config(name, gpu, graph)
+    written = _config(name, gpu, graph, graph.max_batch)
     written.backend = "python"
     written.default_model_filename = "model.py"
     written.instance_group.add(kind=config.ModelInstanceGroup.KIND_CPU, count=INSTANCES_ON_CPU)
@@ -74,10 +75,10 @@ def cpu_config(name: str, gpu: int, graph: Graph, onnx: Path, threads: int) -> M
     return written
 
 
-def _config(name: str, gpu: int, graph: Graph) -> ModelConfig:
+def _config(name: str, gpu: int, graph: Graph, max_batch: int) -> ModelConfig:
     """What both have. A graph of a fixed batch is a model without batching whose tensors begin with that batch."""
     fixed = graph.fixed_batch is not None
-    written = config.ModelConfig(name=name, max_batch_size=0 if fixed else graph.max_batch)
+    written = config.ModelConfig(name=name, max_batch_size=0 if fixed else max_batch)
     for tensor in graph.inputs:
         _describe(written.input.add(), tensor, graph.fixed_batch)
     for tensor in graph.outputs:

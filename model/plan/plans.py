@@ -33,7 +33,6 @@ class PlanSources:
     """What plans are made from: graphs by precision (`int8`, `fp32`) and form."""
 
     graphs: Mapping[tuple[str, Form], onnx.ModelProto]
-    max_batch: int
     fixed_batch: int | None = None
     kept_float: frozenset[str] = frozenset()
     """Nodes of the int8 graph that are not quantised on purpose."""
@@ -66,7 +65,7 @@ def build_plans(
         line(f"  {target.remark}")
     place = folder / target.folder
     place.mkdir(parents=True, exist_ok=True)
-    profiles = batch_profiles(sources.max_batch, sources.fixed_batch)
+    profiles = batch_profiles(sources.fixed_batch)
     builder = PlanBuilder(tensorrt, PlanLog(folder / LOG), TimingCacheFile(cache, target))
     work = [(precision, form) for precision in PRECISIONS for form in sources.forms]
     for number, (precision, form) in enumerate(work):

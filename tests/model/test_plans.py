@@ -61,7 +61,7 @@ def test_one_builder_builds_every_precision_and_form_and_int8_comes_first(
     graphs: dict[tuple[str, Form], onnx.ModelProto], tmp_path: Path
 ) -> None:
     fake = FakeTensorRt()
-    _, fractions = build(PlanSources(graphs, 128), as_module(fake), tmp_path)
+    _, fractions = build(PlanSources(graphs), as_module(fake), tmp_path)
     assert fake.builders == 1
     flags = [plan["flags"] for plan in fake.built]
     assert flags == [["FP16", "INT8"]] * 2 + [["FP16"]] * 2 + [[]] * 2
@@ -76,24 +76,15 @@ def test_profiles_cover_one_image_to_the_greatest_batch_in_two_ranges(
     graphs: dict[tuple[str, Form], onnx.ModelProto], tmp_path: Path
 ) -> None:
     fake = FakeTensorRt()
-    build(PlanSources(graphs, 128), as_module(fake), tmp_path)
+    build(PlanSources(graphs), as_module(fake), tmp_path)
     shape = (SIZE, SIZE, 3)
     wanted = [{"image": tuple((n, *shape) for n in sizes)} for sizes in ((1, 8, 32), (32, 128, 128))]
     assert all(plan["profiles"] == wanted for plan in fake.built)
 
 
-@pytest.mark.parametrize(
-    ("max_batch", "fixed", "wanted"),
-    [
-        (128, None, [(1, 8, 32), (32, 128, 128)]),
-        (64, None, [(1, 8, 32), (32, 64, 64)]),
-        (32, None, [(1, 8, 32)]),
-        (4, None, [(1, 4, 4)]),
-        (128, 16, [(16, 16, 16)]),
-    ],
-)
-def test_the_profiles_of_a_model(max_batch: int, fixed: int | None, wanted: list[tuple[int, int, int]]) -> None:
-    assert batch_profiles(max_batch, fixed) == tuple(BatchProfile(*sizes) for sizes in wanted)
+def test_the_profiles_of_a_model() -> None:
+    assert batch_profiles(None) == (BatchProfile(1, 8, 32), BatchProfile(32, 128, 128))
+    assert batch_profiles(16) == (BatchProfile(16, 16, 16),)
 
 
 def test_a_profile_must_rise() -> None:
@@ -108,7 +99,7 @@ def test_a_model_of_fixed_batch_has_that_batch_as_its_only_profile(
     for graph in fixed.values():
         graph.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 16
     fake = FakeTensorRt()
-    build(PlanSources(fixed, 16, fixed_batch=16), as_module(fake), tmp_path)
+    build(PlanSources(fixed, fixed_batch=16), as_module(fake), tmp_path)
     assert [len(plan["profiles"]) for plan in fake.built] == [1] * 6
     assert fake.built[0]["profiles"][0]["image"] == ((16, SIZE, SIZE, 3),) * 3
 
@@ -120,14 +111,14 @@ def test_a_dimension_besides_the_batch_must_be_fixed(
     for graph in loose.values():
         graph.graph.input[0].type.tensor_type.shape.dim[1].dim_param = "H"
     with pytest.raises(BuildError, match=r"int8\.image: input image has shape \[-1, -1, 16, 3\]"):
-        build(PlanSources(loose, 8), as_module(FakeTensorRt()), tmp_path)
+        build(PlanSources(loose), as_module(FakeTensorRt()), tmp_path)
 
 
 def test_the_manifest_says_what_was_built_for_what(
     graphs: dict[tuple[str, Form], onnx.ModelProto], tmp_path: Path
 ) -> None:
     plans = build_plans(
-        PlanSources(graphs, 128),
+        PlanSources(graphs),
         T4,
         as_module(FakeTensorRt()),
         tmp_path,
@@ -153,10 +144,10 @@ def test_the_manifest_says_what_was_built_for_what(
 
 def test_timings_are_kept_for_the_next_build(graphs: dict[tuple[str, Form], onnx.ModelProto], tmp_path: Path) -> None:
     first, second = FakeTensorRt(), FakeTensorRt()
-    build(PlanSources(graphs, 8), as_module(first), tmp_path)
+    build(PlanSources(graphs), as_module(first), tmp_path)
     assert first.built[0]["tactics_known"] == 0
     assert first.built[1]["tactics_known"] > 0
-    build(PlanSources(graphs, 8), as_module(second), tmp_path)
+    build(PlanSources(graphs), as_module(second), tmp_path)
     assert second.built[0]["tactics_known"] == len(graphs["int8", "image"].graph.node)
 
 
@@ -168,7 +159,7 @@ def test_timings_of_another_gpu_or_none_at_all_are_not_used(
     file.path.parent.mkdir()
     file.path.write_bytes(content)
     fake = FakeTensorRt()
-    build(PlanSources(graphs, 8), as_module(fake), tmp_path)
+    build(PlanSources(graphs), as_module(fake), tmp_path)
     assert fake.built[0]["tactics_known"] == 0
     assert "is not used" in (tmp_path / LOG).read_text()
     assert b"Tesla T4" in file.path.read_bytes()
@@ -181,7 +172,7 @@ def test_a_graph_that_the_parser_refuses_is_named_with_node_and_reason(tmp_path:
     value = onnx.helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, ["N", 1])
     graph = onnx.helper.make_model(onnx.helper.make_graph([node], "g", [value], [value], [scale, bias]))
     with pytest.raises(BuildError, match=r"does not parse int8\.tensor: node bias_DQ: input has type Int32.*tensorrt"):
-        build(PlanSources({("int8", "tensor"): graph}, 8), as_module(FakeTensorRt()), tmp_path)
+        build(PlanSources({("int8", "tensor"): graph}), as_module(FakeTensorRt()), tmp_path)
 
 
 def test_a_graph_that_is_not_built_is_named_with_tensorrts_own_reason_and_its_log(
@@ -192,13 +183,13 @@ def test_a_graph_that_is_not_built_is_named_with_tensorrts_own_reason_and_its_lo
         ("int8", "tensor"): graphs["int8", "tensor"],
     }
     with pytest.raises(BuildError, match=rf"cannot build fp16\.tensor: Error Code 4.*INT8 builder flag.*{LOG}"):
-        build(PlanSources(swapped, 8), as_module(FakeTensorRt()), tmp_path)
+        build(PlanSources(swapped), as_module(FakeTensorRt()), tmp_path)
 
 
 def test_the_log_holds_what_tensorrt_said_but_not_every_tactic(
     graphs: dict[tuple[str, Form], onnx.ModelProto], tmp_path: Path
 ) -> None:
-    build(PlanSources(graphs, 8), as_module(FakeTensorRt()), tmp_path)
+    build(PlanSources(graphs), as_module(FakeTensorRt()), tmp_path)
     text = (tmp_path / LOG).read_text()
     assert "[INFO] Engine generation completed" in text
     assert "tactic of a hundred thousand" not in text
@@ -263,7 +254,7 @@ class TestTarget:
     ) -> None:
         target = self.target(wanted, release=release)
         assert "is not verified" in target.remark
-        lines, _ = build(PlanSources(graphs, 8), as_module(FakeTensorRt()), tmp_path, target)
+        lines, _ = build(PlanSources(graphs), as_module(FakeTensorRt()), tmp_path, target)
         assert target.remark in lines[0]
 
 

@@ -97,7 +97,7 @@ class TestChoice:
             f"this VM has {here}"
         )
         assert choice.folder.is_relative_to(artifact.path.parent / "own" / KEY)
-        assert choice.profiles == (BatchProfile(1, 8, 32),)
+        assert choice.profiles == (BatchProfile(1, 8, 32), BatchProfile(32, 128, 128))
 
     def test_a_tensorrt_that_cannot_be_told_is_trusted_on_the_same_gpu(self, artifact: ArtifactFolder) -> None:
         assert chosen(artifact, tensorrt=None).rebuild is None
@@ -125,10 +125,8 @@ class TestBuild:
             options = json.loads(choice.plan(form).read_text())
             assert options["--onnx"] == str(artifact.path / "onnx" / f"int8.{form}.onnx")
             assert json.loads(options["profiles"]) == [
-                {
-                    f"--{bound}Shapes": {"image": [size, SIZE, SIZE, 3]}
-                    for bound, size in (("min", 1), ("opt", 8), ("max", 32))
-                }
+                {f"--{bound}Shapes": {"image": [size, SIZE, SIZE, 3]} for bound, size in sizes.items()}
+                for sizes in ({"min": 1, "opt": 8, "max": 32}, {"min": 32, "opt": 128, "max": 128})
             ]
         assert [text[:33] for text in said] == [
             "building TensorRT plan 1 of 2 her",

@@ -14,7 +14,6 @@ from model.build.stage import StageWork
 from model.build.stages import evaluate, source
 from model.plan.plans import PlanSources, build_plans
 from model.plan.target import plan_machine
-from model.source.models import MAX_BATCH
 
 FOLDER: Final = "plans"
 _PLANS: Final = "plans.json"
@@ -40,9 +39,7 @@ def run(work: StageWork) -> None:
             for precision in _GRAPHS
             for form in forms_of(model)
         }
-        sources = PlanSources(
-            graphs, model.fixed_batch or MAX_BATCH, model.fixed_batch, kept_float=frozenset(int8.kept_float)
-        )
+        sources = PlanSources(graphs, model.fixed_batch, kept_float=frozenset(int8.kept_float))
         plans = build_plans(
             sources,
             target,
