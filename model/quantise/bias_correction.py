@@ -8,7 +8,7 @@ correction depends on another's. The error then holds what rounding the weights 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final
 
 import numpy as np
@@ -25,6 +25,8 @@ IMAGES: Final = 24
 
 EfficientNet-Lite0, TensorRT graph: 21.2 dB with 16, 32 or 64 images, 21.3 dB with 100, 18.1 dB without correction.
 """
+MeanErrors = Mapping[str, npt.NDArray[np.float64]]
+"""Of each output channel, by layer name."""
 _TWIN: Final = "twin_"
 """Prefix of what is added to the float graph to measure with."""
 
@@ -44,11 +46,19 @@ def correct_bias(
     Raises:
         ValueError: the calibration set is empty.
     """
-    errors = mean_errors(model, quantised, batches, progress, threads)
+    return shift_biases(quantised, mean_errors(model, quantised, batches, progress, threads))
+
+
+def shift_biases(quantised: onnx.ModelProto, errors: MeanErrors) -> onnx.ModelProto:
+    """A copy of `quantised` whose layers' biases are less by their mean errors.
+
+    A layer's error does not depend on which others are quantised, so that the errors of a graph serve every graph of
+    the same calibration in which more layers are left float: those are not shifted.
+    """
     corrected = copy_of(quantised)
     graph = Graph(corrected)
     for node in graph.nodes:
-        if node.name in errors and node.op_type != "MatMul":
+        if node.name in errors and node.op_type != "MatMul" and _is_quantised(graph, node):
             _add_to_bias(graph, node, -errors[node.name])
     onnx.checker.check_model(corrected)
     return corrected
@@ -60,7 +70,7 @@ def mean_errors(
     batches: Batches,
     progress: Callable[[float], None] = lambda _: None,
     threads: int = 0,
-) -> dict[str, npt.NDArray[np.float64]]:
+) -> MeanErrors:
     """Mean of quantised minus float output in each channel of every quantised layer, given the float graph's inputs.
 
     Over the batches that hold the first IMAGES images.
@@ -118,8 +128,7 @@ def _with_twins(model: onnx.ModelProto, quantised: onnx.ModelProto) -> tuple[onn
         return name
 
     for node in graph.nodes:
-        source = graph.producer.get(node.input[1]) if node.op_type in WEIGHTED and len(node.input) > 1 else None
-        if source is None or source.op_type != "DequantizeLinear" or node.name not in floats:
+        if not _is_quantised(graph, node) or node.name not in floats:
             continue
         original = floats[node.name]
         twin = onnx.NodeProto()
@@ -138,6 +147,11 @@ def _with_twins(model: onnx.ModelProto, quantised: onnx.ModelProto) -> tuple[onn
         outputs[node.name] = mean
     observed.graph.node.extend(nodes)
     return observed, outputs
+
+
+def _is_quantised(graph: Graph, node: onnx.NodeProto) -> bool:
+    source = graph.producer.get(node.input[1]) if node.op_type in WEIGHTED and len(node.input) > 1 else None
+    return source is not None and source.op_type == "DequantizeLinear"
 
 
 def _stored(graph: Graph, node: onnx.NodeProto) -> str:

@@ -11,7 +11,7 @@ import pytest
 from artifact.manifest import GateResult
 from artifact.recipe import Recipe
 from model.graph import Graph, session
-from model.quantise.bias_correction import correct_bias, mean_errors
+from model.quantise.bias_correction import correct_bias, mean_errors, shift_biases
 from model.quantise.equalisation import equalise
 from model.quantise.int8 import calibrated_tensors, cpu_graph, tensorrt_graph
 from model.quantise.repair import Candidate, repair
@@ -113,6 +113,17 @@ def test_bias_correction_brings_the_mean_answer_nearer() -> None:
         return float(np.abs((one - other).mean(0)).mean())
 
     assert mean_error(correct_bias(model, graph, batches)) < 0.6 * mean_error(graph)
+
+
+def test_one_measurement_of_errors_serves_graphs_with_fewer_quantised_layers() -> None:
+    model = mobile_net()
+    fewer = quantised(model, {"expand", "head"})
+    shared = shift_biases(fewer, mean_errors(model, quantised(model), batches))
+    own = correct_bias(model, fewer, batches)
+    biases = [tensor.name for tensor in own.graph.initializer if tensor.name.endswith("_corrected_bias")]
+    assert biases == [f"{layer}_corrected_bias" for layer in ("stem", "depthwise", "project", "dense")]
+    for name in biases:
+        np.testing.assert_allclose(Graph(shared).constant(name), Graph(own).constant(name), rtol=1e-3, atol=1e-5)
 
 
 def test_a_convolution_without_a_bias_gets_one() -> None:
