@@ -76,6 +76,10 @@ class Accuracy(_Schema):
     top5: float | None = None
     top1_fp32: float | None = None
     top5_fp32: float | None = None
+    jpeg_agreement: float | None = None
+    """Share of photos with the top-1 of the original signature, encoded photos in; None where it takes no photos."""
+    flips: tuple[str, ...] = ()
+    """Those that it answers otherwise, widest margin first."""
     equalised: bool = False
     """Weight ranges were spread over the channels of consecutive layers."""
     bias_corrected: bool = False

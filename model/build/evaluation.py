@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
@@ -12,11 +12,12 @@ import onnx
 from artifact.manifest import Accuracy, Precision
 from artifact.recipe import Recipe
 from model.build.graphs import QuantisedPrecision, in_form, quantised
-from model.build.material import Groups, Photos, final_histograms, histograms_without
+from model.build.material import Material
+from model.build.split import Groups, histograms_without, own_histograms
 from model.evaluate.accuracy import Judged, compare
 from model.evaluate.answers import Answers, answers
 from model.evaluate.images import EvaluationSet
-from model.quantise.statistics import Batches, Histogram
+from model.quantise.bias_correction import mean_errors, shift_biases
 from model.source.models import SourceModel
 
 Progress = Callable[[float], None]
@@ -30,34 +31,33 @@ class Calibrated:
     groups: Groups
     recipe: Recipe
     source: SourceModel
-    photos: Photos
+    material: Material
+
+    _errors: dict[tuple[QuantisedPrecision, int | None], Mapping[str, npt.NDArray[np.float64]]] = field(
+        default_factory=dict, repr=False
+    )
+    """Mean errors of layers, by precision and fold: all graphs of one calibration have the same."""
 
     def graph(self, precision: QuantisedPrecision, keep_float: Collection[str] = ()) -> onnx.ModelProto:
         """The artifact's graph, in tensor form."""
-        histograms = final_histograms(self.groups)
-        return self._quantised(precision, histograms, self.photos.calibration_batches, keep_float)
+        return self._graph(precision, None, keep_float)
 
     def fold_graph(self, precision: QuantisedPrecision, fold: int, keep_float: Collection[str] = ()) -> onnx.ModelProto:
-        """The graph that answers the photos of `fold`, in tensor form."""
-        histograms = histograms_without(self.groups, fold)
-        return self._quantised(precision, histograms, lambda: self.photos.batches_without(fold), keep_float)
+        """The graph that answers what `fold` leaves out, in tensor form."""
+        return self._graph(precision, fold, keep_float)
 
-    def _quantised(
-        self,
-        precision: QuantisedPrecision,
-        histograms: Mapping[str, Histogram],
-        batches: Batches,
-        keep_float: Collection[str],
-    ) -> onnx.ModelProto:
-        return quantised(
-            precision,
-            self.base,
-            histograms,
-            recipe=self.recipe,
-            source=self.source,
-            batches=batches,
-            keep_float=keep_float,
-        )
+    def _graph(self, precision: QuantisedPrecision, fold: int | None, keep_float: Collection[str]) -> onnx.ModelProto:
+        histograms = own_histograms(self.groups) if fold is None else histograms_without(self.groups, fold)
+
+        def uncorrected(kept: Collection[str]) -> onnx.ModelProto:
+            return quantised(precision, self.base, histograms, recipe=self.recipe, source=self.source, keep_float=kept)
+
+        if not self.recipe.bias_correction:
+            return uncorrected(keep_float)
+        if (precision, fold) not in self._errors:
+            batches = self.material.own_batches if fold is None else lambda: self.material.batches_without(fold)
+            self._errors[precision, fold] = mean_errors(self.base, uncorrected(()), batches)
+        return shift_biases(uncorrected(keep_float), self._errors[precision, fold])
 
 
 class Evaluation:
@@ -67,10 +67,10 @@ class Evaluation:
     """
 
     def __init__(
-        self, source: SourceModel, photos: Photos, fp32: onnx.ModelProto, progress: Progress = lambda _: None
+        self, source: SourceModel, material: Material, fp32: onnx.ModelProto, progress: Progress = lambda _: None
     ) -> None:
-        self._source, self._photos = source, photos
-        self._images = photos.evaluation()
+        self._source, self._split = source, material.split
+        self._images = material.evaluation()
         self._reference = self._answers(fp32, self._images, progress)
         self.own: dict[Precision, Judged] = {"fp32": Judged(self._images, self._reference, self._reference)}
 
@@ -86,8 +86,8 @@ class Evaluation:
         Layers named in `keep_float` are not quantised.
         """
         graph = calibrated.graph(precision, keep_float)
-        own = self._own(precision, graph, self._photos.unseen(self._images.photos))
-        folds = self._photos.folds
+        own = self._own(precision, graph, self._split.unseen(self._images.photos))
+        folds = self._split.folds
         unseen = self._folds(precision, calibrated, keep_float, progress) if folds else own
         return compare(precision, unseen, own, self._source.classifier, folds)
 
@@ -99,14 +99,14 @@ class Evaluation:
     def _folds(
         self, precision: QuantisedPrecision, calibrated: Calibrated, keep_float: Collection[str], progress: Progress
     ) -> Judged:
-        fold_of = self._photos.fold_of(self._images.photos)
+        fold_of = self._split.fold_of(self._images.photos)
         whole = {name: np.empty_like(values) for name, values in self._reference.items()}
-        for fold in range(self._photos.folds):
+        for fold in range(self._split.folds):
             chosen = fold_of == fold
             graph = calibrated.fold_graph(precision, fold, keep_float)
             for name, values in self._answers(graph, self._images.only(chosen)).items():
                 whole[name][chosen] = values
-            progress((fold + 1) / self._photos.folds)
+            progress((fold + 1) / self._split.folds)
         return Judged(self._images, self._reference, whole)
 
     def _own(self, precision: Precision, graph: onnx.ModelProto, chosen: npt.NDArray[np.bool_]) -> Judged:

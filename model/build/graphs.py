@@ -11,9 +11,8 @@ from artifact.manifest import Precision
 from artifact.recipe import Recipe
 from artifact.signature import Form
 from model.export.image_form import pixel_range, with_image_input
-from model.quantise.bias_correction import correct_bias
 from model.quantise.int8 import cpu_graph, tensorrt_graph
-from model.quantise.statistics import Batches, Histogram
+from model.quantise.statistics import Histogram
 from model.source.models import SourceModel
 
 QuantisedPrecision = Literal["int8", "int8-cpu"]
@@ -33,19 +32,13 @@ def quantised(
     *,
     recipe: Recipe,
     source: SourceModel,
-    batches: Batches,
     keep_float: Collection[str] = (),
 ) -> onnx.ModelProto:
-    """The INT8 graph, in tensor form, that `histograms` of the float graph `base` give.
-
-    `batches` are what the histograms were collected on: bias correction runs them once more.
-    """
+    """The INT8 graph, in tensor form, that `histograms` of the float graph `base` give, without bias correction."""
     if precision == "int8":
-        graph = tensorrt_graph(base, histograms, recipe.method, keep_float)
-    else:
-        known = pixel_range(source.preprocessing) if source.preprocessing is not None else None
-        graph = cpu_graph(base, histograms, recipe, known, keep_float)
-    return correct_bias(base, graph, batches) if recipe.bias_correction else graph
+        return tensorrt_graph(base, histograms, recipe.method, keep_float)
+    known = pixel_range(source.preprocessing) if source.preprocessing is not None else None
+    return cpu_graph(base, histograms, recipe, known, keep_float)
 
 
 def in_form(graph: onnx.ModelProto, form: Form, source: SourceModel) -> onnx.ModelProto:

@@ -1,156 +1,149 @@
-"""What a build calibrates and judges on: every photo is answered by a graph that was calibrated without it."""
+"""What a build calibrates on and judges with: photos, or rows of tensors of a model that takes none."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
 import numpy as np
-import numpy.typing as npt
 
 from artifact.builtin import BUILTIN
-from artifact.preprocessing import load_image
-from artifact.recipe import BuildRequest
 from artifact.signature import Preprocessing
-from model.errors import BuildError
-from model.evaluate.answers import Inputs
-from model.evaluate.images import EvaluationSet, Photo, evaluation_set, model_input
-from model.quantise.statistics import Histogram, merge
-from model.source.models import Layout, SourceModel
-from model.source.photos import calibration_photos, evaluation_photos
+from model.build.split import Split, is_left_out, is_own
+from model.evaluate.answers import Inputs, filled
+from model.evaluate.images import EvaluationSet, Photo, evaluation_set, model_input, tensor_set
+from model.source.calibration import PhotoFiles, TensorRows, decode
+from model.source.models import SourceModel
+from model.source.photos import evaluation_photos
 
-FOLDS: Final = 5
-MOST_JUDGED: Final = 100
-"""Of a calibration set; evenly spaced ones where it has more."""
-_FEWEST_FOR_FOLDS: Final = 2 * FOLDS
 _BATCH: Final = 4
-"""Photos that are run at once where every inner tensor may be held: the build's memory is mostly this."""
+"""Instances that are run at once where every inner tensor may be held: the build's memory is mostly this."""
 _IMAGENET_CLASSES: Final = 1000
 
-_ALWAYS: Final = FOLDS
-"""Group of what is calibrated on and not judged on."""
-_LABELLED: Final = FOLDS + 1
-"""First of the groups of labelled photos: the artifact's own graph is not calibrated on them."""
 
-Groups = dict[int, dict[str, Histogram]]
-"""Histograms by group and tensor, as `model.quantise.statistics.collect_groups` gives them."""
+class Items(Protocol):
+    """Numbered instances, read from disk as they are needed."""
+
+    def inputs(self, numbers: Sequence[int]) -> Inputs:
+        """The model's own inputs for instances."""
+        ...
+
+    def evaluation(self, numbers: Sequence[int]) -> EvaluationSet:
+        """What graphs answer to judge them by instances."""
+        ...
+
+    def photos(self, numbers: Sequence[int]) -> tuple[Photo, ...]:
+        """The photos that instances are; none where they are rows of tensors."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
-class Photos:
-    """Photos of a calibration set, and labelled ones beside them."""
+class Material:
+    """Instances and what they are for. A model of a fixed batch gets batches of that size, filled up."""
 
-    calibration: tuple[Photo, ...]
-    labelled: tuple[Photo, ...]
-    preprocessing: Preprocessing
-    layout: Layout | None
+    items: Items
+    split: Split
+    fixed_batch: int | None
+    description: str
 
-    @property
-    def judged(self) -> tuple[Photo, ...]:
-        """Photos of the evaluation: some of the calibration set, and all labelled ones."""
-        return (*(self.calibration[number] for number in self._judged_numbers()), *self.labelled)
+    def batches(self) -> Iterator[tuple[int, Inputs]]:
+        """All that is calibrated on, with the group of `Split.groups` that each batch belongs to."""
+        size = self.fixed_batch or _BATCH
+        for group, numbers in self.split.groups().items():
+            for start in range(0, len(numbers), size):
+                inputs = self.items.inputs(numbers[start : start + size])
+                yield group, tuple(filled(values, self.fixed_batch) for values in inputs)
 
-    @property
-    def folds(self) -> int:
-        """Graphs that answer in turn; 0 where there are too few photos to leave some out."""
-        return FOLDS if len(self.judged) >= _FEWEST_FOR_FOLDS else 0
+    def own_batches(self) -> Iterator[Inputs]:
+        """What the artifact's own graphs are calibrated on."""
+        return (inputs for group, inputs in self.batches() if is_own(group))
 
-    @property
-    def description(self) -> str:
-        """What there is, in words."""
-        more = f" and {len(self.labelled)} others to judge on" if self.labelled else ""
-        return f"{len(self.calibration)} photos{more}"
+    def batches_without(self, fold: int) -> Iterator[Inputs]:
+        """What the graphs that answer `fold` are calibrated on."""
+        return (inputs for group, inputs in self.batches() if not is_left_out(group, fold))
+
+    def evaluation(self) -> EvaluationSet:
+        """Everything that graphs are judged with."""
+        return self.items.evaluation(self.split.judged)
 
     def some_inputs(self, most: int) -> Inputs:
-        """The model's input for the first `most` judged photos, those that calibration has not seen first."""
-        return self._inputs((*self.labelled, *self.calibration)[:most])
+        """The model's inputs for a few instances, those beside the calibration set first."""
+        return self.items.inputs(self._some(most))
 
     def some_photos(self, most: int) -> tuple[bytes, ...]:
         """The same photos, encoded."""
-        return tuple(photo.path.read_bytes() for photo in (*self.labelled, *self.calibration)[:most])
+        return tuple(photo.path.read_bytes() for photo in self.items.photos(self._some(most)))
 
-    def calibration_batches(self) -> Iterator[Inputs]:
-        """The calibration set, as the model's input."""
-        return (inputs for group, inputs in self.batches() if group < _LABELLED)
+    def judged_photos(self) -> tuple[Photo, ...]:
+        """The photos that graphs are judged with, those beside the calibration set last."""
+        return self.items.photos(self.split.judged)
 
-    def batches_without(self, fold: int) -> Iterator[Inputs]:
-        """What the graphs that answer the photos of `fold` are calibrated on."""
-        return (inputs for group, inputs in self.batches() if group not in {fold, _LABELLED + fold})
-
-    def evaluation(self) -> EvaluationSet:
-        """The judged photos, each several ways cut."""
-        return evaluation_set(self.judged, self.preprocessing)
-
-    def fold_of(self, photos: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
-        """The fold that photos of the evaluation are left out of, by their numbers there."""
-        first_labelled = len(self.judged) - len(self.labelled)
-        return np.where(photos < first_labelled, photos, photos - first_labelled) % FOLDS
-
-    def unseen(self, photos: npt.NDArray[np.int64]) -> npt.NDArray[np.bool_]:
-        """Which photos of the evaluation the artifact's own graph was not calibrated on; all, where there are none."""
-        unseen: npt.NDArray[np.bool_] = photos >= len(self.judged) - len(self.labelled)
-        return unseen if unseen.any() else ~unseen
-
-    def batches(self) -> Iterator[tuple[int, Inputs]]:
-        """All photos once as the model's input, with the group that each batch belongs to."""
-        members: dict[int, list[Photo]] = {}
-        judged = {number: place % FOLDS for place, number in enumerate(self._judged_numbers())}
-        for number, photo in enumerate(self.calibration):
-            members.setdefault(judged.get(number, _ALWAYS) if self.folds else _ALWAYS, []).append(photo)
-        for number, photo in enumerate(self.labelled if self.folds else ()):
-            members.setdefault(_LABELLED + number % FOLDS, []).append(photo)
-        for group, photos in sorted(members.items()):
-            for start in range(0, len(photos), _BATCH):
-                yield group, self._inputs(photos[start : start + _BATCH])
-
-    def _inputs(self, photos: Sequence[Photo]) -> Inputs:
-        return (model_input(self._pixels(photos), self.preprocessing, self.layout),)
-
-    def _pixels(self, photos: Sequence[Photo]) -> npt.NDArray[np.uint8]:
-        return np.stack([load_image(photo.path.read_bytes(), self.preprocessing) for photo in photos])
-
-    def _judged_numbers(self) -> list[int]:
-        count = len(self.calibration)
-        chosen = np.linspace(0, count - 1, min(count, MOST_JUDGED)).round().astype(int)
-        return [int(number) for number in chosen]
+    def _some(self, most: int) -> Sequence[int]:
+        return self.split.judged[::-1][:most]
 
 
-def material(request: BuildRequest, source: SourceModel) -> Photos:
-    """What the request says to calibrate on.
+@dataclass(frozen=True, slots=True)
+class PhotoItems:
+    """Photos, decoded as in serving."""
 
-    Raises:
-        BuildError: the calibration set does not suit the model.
-    """
-    if request.calibration != BUILTIN:
-        raise BuildError(f"calibration set {request.calibration!r} is unknown; allowed: {BUILTIN}")
-    if source.preprocessing is None:
-        raise BuildError("the model takes no images, and this version calibrates on photos only")
-    calibration = tuple(Photo(path) for path in calibration_photos())
-    return Photos(calibration, _labelled(source), source.preprocessing, source.layout)
+    all: tuple[Photo, ...]
+    preprocessing: Preprocessing
+    source: SourceModel
+
+    def inputs(self, numbers: Sequence[int]) -> Inputs:
+        """One array of normalised images."""
+        pixels = np.stack([decode(self.all[number].path, self.preprocessing) for number in numbers])
+        (spec,) = self.source.inputs
+        return (model_input(pixels, self.preprocessing, self.source.layout, spec.dtype),)
+
+    def evaluation(self, numbers: Sequence[int]) -> EvaluationSet:
+        """Every photo several ways cut."""
+        return evaluation_set(self.photos(numbers), self.preprocessing)
+
+    def photos(self, numbers: Sequence[int]) -> tuple[Photo, ...]:
+        """As they are."""
+        return tuple(self.all[number] for number in numbers)
 
 
-def _labelled(source: SourceModel) -> tuple[Photo, ...]:
-    """The packaged photos of ImageNet's classes, with their labels where the model has as many."""
-    if source.classifier is None:
+@dataclass(frozen=True, slots=True)
+class TensorItems:
+    """Rows of the model's own inputs."""
+
+    rows: TensorRows
+
+    def inputs(self, numbers: Sequence[int]) -> Inputs:
+        """Rows as they are."""
+        parts = [self.rows.rows(number, number + 1) for number in numbers]
+        return tuple(np.concatenate(values) for values in zip(*parts, strict=True))
+
+    def evaluation(self, numbers: Sequence[int]) -> EvaluationSet:
+        """Every row once."""
+        return tensor_set(self.inputs(numbers))
+
+    def photos(self, numbers: Sequence[int]) -> tuple[Photo, ...]:
+        """None: rows are no photos."""
+        del numbers
         return ()
-    (scores,) = (spec for spec in source.outputs if spec.tensor == source.classifier and spec.kind == "tensor")
-    known = scores.shape[-1] - source.label_offset == _IMAGENET_CLASSES
-    return tuple(
-        Photo(photo.path, photo.label + source.label_offset) if known else Photo(photo.path)
-        for photo in evaluation_photos()
-    )
 
 
-def final_histograms(groups: Groups) -> dict[str, Histogram]:
-    """Of the artifact's own graphs: the whole calibration set."""
-    return _merged([histograms for group, histograms in groups.items() if group < _LABELLED])
+def material(calibration: PhotoFiles | TensorRows, asked: str, source: SourceModel) -> Material:
+    """What the set that the setting `model.calibration` calls `asked` gives for a model."""
+    if isinstance(calibration, TensorRows):
+        split = Split(len(calibration), 0)
+        return Material(TensorItems(calibration), split, source.fixed_batch, f"{len(calibration)} rows of tensors")
+    assert source.preprocessing is not None  # noqa: S101 - `calibration_set` gives photos to no other model
+    beside = _beside(asked, source)
+    photos = (*(Photo(path) for path in calibration.paths), *beside)
+    description = f"{len(calibration)} photos" + (f" and {len(beside)} more to judge with" if beside else "")
+    split = Split(len(calibration), len(beside))
+    return Material(PhotoItems(photos, source.preprocessing, source), split, source.fixed_batch, description)
 
 
-def histograms_without(groups: Groups, fold: int) -> dict[str, Histogram]:
-    """Of the graphs that answer the photos of `fold`: everything but them."""
-    return _merged([histograms for group, histograms in groups.items() if group not in {fold, _LABELLED + fold}])
-
-
-def _merged(groups: list[dict[str, Histogram]]) -> dict[str, Histogram]:
-    return {name: merge([histograms[name] for histograms in groups]) for name in groups[0]}
+def _beside(asked: str, source: SourceModel) -> tuple[Photo, ...]:
+    """The packaged photos of ImageNet's classes: labelled where the model has as many, and no strangers elsewhere."""
+    classes = [spec.shape[-1] for spec in source.outputs if spec.tensor == source.classifier and spec.kind == "tensor"]
+    known = classes == [_IMAGENET_CLASSES + source.label_offset]
+    if known:
+        return tuple(Photo(photo.path, photo.label + source.label_offset) for photo in evaluation_photos())
+    return tuple(Photo(photo.path) for photo in evaluation_photos()) if asked == BUILTIN else ()

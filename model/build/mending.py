@@ -98,9 +98,9 @@ class Mender:
 
     def _equalised(self) -> Candidate:
         calibrated = self._calibrated[False]
-        base = equalise(calibrated.base, calibrated.photos.calibration_batches)
-        groups = collect_groups(base, calibrated_tensors(base), calibrated.photos.batches)
-        self._calibrated[True] = replace(calibrated, base=base, groups=groups)
+        base = equalise(calibrated.base, calibrated.material.own_batches)
+        groups = collect_groups(base, calibrated_tensors(base), calibrated.material.batches)
+        self._calibrated[True] = replace(calibrated, base=base, groups=groups, _errors={})
         return self._candidate(equalised=True)
 
     def _accuracy(self, candidate: Candidate, kept: Collection[str]) -> Accuracy:
@@ -114,7 +114,7 @@ class Mender:
         return row.model_copy(update=facts)
 
     def _probes(self) -> Iterator[Inputs]:
-        return islice(self._calibrated[self._first.equalised].photos.calibration_batches(), _PROBES)
+        return islice(self._calibrated[self._first.equalised].material.own_batches(), _PROBES)
 
 
 def _finite(decibel: float | None) -> float | None:

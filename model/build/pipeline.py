@@ -7,6 +7,7 @@ import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Final, cast
 
 from artifact.folder import ArtifactFolder
@@ -16,9 +17,12 @@ from artifact.run import new_run
 from model.build.cache import Cached, DamagedError, StageCache
 from model.build.folder import finished, install, work_folder
 from model.build.machine import peak_memory_gib, tool_versions
+from model.build.material import Material, material
 from model.build.progress import Journal, Reporter, native_output_to
 from model.build.stage import Stage, StageWork, fields_of
 from model.errors import BuildError
+from model.source.calibration import PhotoFiles, TensorRows, calibration_set
+from model.source.models import SourceModel
 
 LOG: Final = "log.txt"
 LIBRARIES_LOG: Final = "libraries.log"
@@ -66,11 +70,13 @@ def build(
     *,
     run: str = "",
     cache: Path | None = None,
+    patience_s: float = 0.0,
 ) -> Built:
     """Build the artifact that `request` asks for into the folder `out`, unless it is there already.
 
     `run` is the id that its manifest names; a new one by default. Results of stages are kept in `cache`,
-    `default_cache(out)` by default, so that a build that was stopped goes on where it was.
+    `default_cache(out)` by default, so that a build that was stopped goes on where it was. What Cloud Storage withholds
+    is asked for again for `patience_s`.
 
     Raises:
         BuildError: a gate failed, a tool is missing, or `out` cannot be used. `out` is then as it was before.
@@ -89,7 +95,8 @@ def build(
     with work_folder(out) as work:
         journal = Journal(work / LOG, reporter)
         journal.line(f"artifact {key}: {request.source}, {request.recipe.canonical(request.runtime)}")
-        chain = _Chain(request, inputs, repository, StageCache(cache or default_cache(out)), journal)
+        kept = StageCache(cache or default_cache(out))
+        chain = _Chain(request, inputs, repository, cache=kept, journal=journal, patience_s=patience_s)
         with native_output_to(work / LIBRARIES_LOG):
             try:
                 chain.run(work, run or new_run())
@@ -110,18 +117,28 @@ class _Chain:
     """One build's way through the stages."""
 
     def __init__(
-        self, request: BuildRequest, inputs: ArtifactInputs, repository: Path, cache: StageCache, journal: Journal
+        self,
+        request: BuildRequest,
+        inputs: ArtifactInputs,
+        repository: Path,
+        *,
+        cache: StageCache,
+        journal: Journal,
+        patience_s: float,
     ) -> None:
+        self._patience_s = patience_s
         self._request, self._inputs, self._repository = request, inputs, repository
         self._cache, self._journal = cache, journal
         self._tools = tool_versions()
         self._digests: dict[str, str] = {}
         self._folders: dict[str, Path] = {}
         self._reused: set[str] = set()
+        self._calibration: PhotoFiles | TensorRows | None = None
 
     def run(self, out: Path, run: str) -> None:
         """Everything, the artifact and its report in `out` in the end."""
-        with self._cache.in_use():
+        with self._cache.in_use(), TemporaryDirectory(dir=self._cache.scratch("calibration")) as downloads:
+            self._downloads = Path(downloads)
             for stage in STAGES:
                 self._pass(stage)
             self._archive(out, run)
@@ -167,6 +184,13 @@ class _Chain:
             folder=folder,
             earlier=self._folders,
             scratch=self._cache.scratch(stage),
+            material=self._material,
+            patience_s=self._patience_s,
             line=self._journal.line,
             fraction=self._journal.fraction,
         )
+
+    def _material(self, source: SourceModel) -> Material:
+        if self._calibration is None:
+            self._calibration = calibration_set(self._request.calibration, source, self._downloads, self._patience_s)
+        return material(self._calibration, self._request.calibration, source)

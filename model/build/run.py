@@ -161,7 +161,7 @@ def build_and_publish(
         return Published(uri, standing, created=False)
     telling = RunReporter(uri, run, reporter)
     try:
-        build(request, repository_folder, out, telling, run=run, cache=cache)
+        build(request, repository_folder, out, telling, run=run, cache=cache, patience_s=PATIENCE_S)
         telling.stage(_PUBLISH, 0.0)
         published = _publish(out, uri, reporter)
     except (BuildError, ArtifactError, ValueError) as error:

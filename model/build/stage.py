@@ -12,6 +12,8 @@ from artifact.builtin import MODEL_LOCK
 from artifact.key import ArtifactInputs
 from artifact.recipe import BuildRequest
 from model.build.code import code_of, digest_of
+from model.build.material import Material
+from model.source.models import SourceModel
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +27,10 @@ class StageWork:
     """Folders of finished stages by name."""
     scratch: Path
     """A folder that outlives the run, for what makes the next one faster and changes nothing else."""
+    material: Callable[[SourceModel], Material]
+    """What the model is calibrated on and judged with."""
+    patience_s: float
+    """How long to ask again for what Cloud Storage withholds: bindings of a new VM take minutes to work."""
     line: Callable[[str], None]
     """Tell something worth keeping."""
     fraction: Callable[[float], None]

@@ -37,7 +37,7 @@ def answers(
     parts: list[Sequence[npt.NDArray[Any]]] = []
     for start in range(0, count, batch):
         end = min(start + batch, count)
-        feed = {name: _filled(values[start:end], fixed_batch) for name, values in zip(names, inputs, strict=True)}
+        feed = {name: filled(values[start:end], fixed_batch) for name, values in zip(names, inputs, strict=True)}
         parts.append([values[: end - start] for values in run.run(list(tensors), feed)])
         progress(end / count)
     return {
@@ -51,6 +51,7 @@ def float_outputs(model: onnx.ModelProto) -> tuple[str, ...]:
     return tuple(value.name for value in model.graph.output if value.type.tensor_type.elem_type == TensorProto.FLOAT)
 
 
-def _filled(values: npt.NDArray[Any], batch: int | None) -> npt.NDArray[Any]:
-    missing = (batch or len(values)) - len(values)
-    return np.concatenate([values, np.repeat(values[-1:], missing, axis=0)]) if missing else values
+def filled(values: npt.NDArray[Any], batch: int | None) -> npt.NDArray[Any]:
+    """At least `batch` instances: the last one is repeated where there are fewer."""
+    missing = (batch or 0) - len(values)
+    return np.concatenate([values, np.repeat(values[-1:], missing, axis=0)]) if missing > 0 else values

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from artifact.preprocessing import load_image
-from artifact.signature import Form, Preprocessing
+from artifact.signature import DType, Form, Preprocessing
 from model.graph import FloatArray
 from model.source.models import Layout
 
@@ -102,9 +102,14 @@ def normalise(pixels: npt.NDArray[np.uint8], preprocessing: Preprocessing) -> Fl
     return normalised
 
 
-def model_input(pixels: npt.NDArray[np.uint8], preprocessing: Preprocessing, layout: Layout | None) -> FloatArray:
-    """Decoded pixels [N, height, width, 3] as the model's own input, which has its channels where `layout` says."""
-    tensor = normalise(pixels, preprocessing)
+def model_input(
+    pixels: npt.NDArray[np.uint8], preprocessing: Preprocessing, layout: Layout | None, dtype: DType = "float32"
+) -> npt.NDArray[Any]:
+    """Decoded pixels [N, height, width, 3] as the model's own input.
+
+    It has its channels where `layout` says, and takes normalised floats, or pixels as they are where it is of uint8.
+    """
+    tensor = pixels if dtype == "uint8" else normalise(pixels, preprocessing)
     return np.ascontiguousarray(tensor.transpose(0, 3, 1, 2)) if layout == "nchw" else tensor
 
 

@@ -64,6 +64,12 @@ class SourceModel:
         """Outputs that the converted graph keeps: all but the argmax of another, which serving computes."""
         return tuple(dict.fromkeys(spec.tensor for spec in self.outputs))
 
+    def label_of(self, number: int) -> str:
+        """Name of a class, by its place in the scores; empty for a negative one."""
+        line = number - self.label_offset
+        named = 0 <= line < len(self.labels)
+        return self.labels[line] if named else f"class {number}" if number >= 0 else ""
+
     def signatures(self) -> SignatureFile:
         """What serving must know of the forms of its graphs."""
         max_batch = self.fixed_batch or MAX_BATCH

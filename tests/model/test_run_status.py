@@ -165,9 +165,9 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     folders: list[Path] = []
 
     def build(
-        request: BuildRequest, _: Path, out: Path, reporter: RunReporter, *, run: str, cache: Path | None
+        request: BuildRequest, _: Path, out: Path, reporter: RunReporter, *, run: str, **how: object
     ) -> None:
-        assert cache is None
+        assert how == {"cache": None, "patience_s": build_run.PATIENCE_S}
         folders.append(out)
         reporter.stage("source", 0.0)
         if request.source != BuildRequest().source:

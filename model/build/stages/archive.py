@@ -83,6 +83,6 @@ def report(
         seconds=dict(seconds),
         cached=reused,
         peak_gib=peak_gib,
-        sources=manifest.inputs,
+        sources={**source.load(work.earlier["source"]).facts, **manifest.inputs},
     )
     write_report(work.folder, content)

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import onnx
 
-from model.build.material import Groups, material
+from model.build.split import Groups
 from model.build.stage import StageWork
 from model.build.stages import optimise, source
 from model.errors import BuildError
@@ -28,18 +28,18 @@ def run(work: StageWork) -> None:
         BuildError: a tensor holds NaN or infinity, or there is nothing to calibrate on.
     """
     model = source.load(work.earlier["source"])
-    photos = material(work.request, model)
+    material = work.material(model)
     base = onnx.load(work.earlier["optimise"] / optimise.FP32)
     if work.request.recipe.equalise:
-        base = equalise(base, photos.calibration_batches)
+        base = equalise(base, material.own_batches)
         work.line("  weight ranges equalised")
     onnx.save(base, work.folder / BASE)
     try:
-        groups = collect_groups(base, calibrated_tensors(base), photos.batches, work.fraction)
+        groups = collect_groups(base, calibrated_tensors(base), material.batches, work.fraction)
     except ValueError as error:
         raise BuildError(str(error)) from error
     save(groups, work.folder)
-    work.line(f"  {photos.description}, {len(groups[min(groups)])} tensors")
+    work.line(f"  {material.description}, {len(groups[min(groups)])} tensors")
 
 
 def save(groups: Groups, folder: Path) -> None:

@@ -12,11 +12,12 @@ from artifact.manifest import Accuracy, Precision, graph_path
 from artifact.signature import Form
 from model.build.evaluation import Calibrated, Evaluation, part_of
 from model.build.graphs import QUANTISED
-from model.build.material import Photos, material
+from model.build.material import Material
 from model.build.mending import Mender
 from model.build.refusal import refuse
 from model.build.stage import StageWork
 from model.build.stages import calibrate, optimise, quantise, source
+from model.build.whole_way import WholeWay
 from model.evaluate.accuracy import Judged
 from model.evaluate.metrics import softmax
 from model.export.half import half_graph
@@ -42,12 +43,14 @@ def run(work: StageWork) -> None:
         BuildError: a graph is too far from FP32.
     """
     model = source.load(work.earlier["source"])
-    photos = material(work.request, model)
+    material = work.material(model)
     fp32 = onnx.load(work.earlier["optimise"] / optimise.FP32)
     base = onnx.load(work.earlier["calibrate"] / calibrate.BASE)
-    calibrated = Calibrated(base, calibrate.load(work.earlier["calibrate"]), work.request.recipe, model, photos)
-    evaluation = Evaluation(model, photos, fp32, part_of(work.fraction, 0, _SHARES["int8"][0]))
+    calibrated = Calibrated(base, calibrate.load(work.earlier["calibrate"]), work.request.recipe, model, material)
+    evaluation = Evaluation(model, material, fp32, part_of(work.fraction, 0, _SHARES["int8"][0]))
     trained = model.weights == "trained"
+    original = source.original(work.earlier["source"])
+    whole = WholeWay.of(original, material, model, work.line) if original else None
     rows: list[Accuracy] = []
     layers: list[QuantisedGraph] = []
     for precision in QUANTISED:
@@ -60,8 +63,9 @@ def run(work: StageWork) -> None:
             work.line(f"    repair: {step}")
         if mended.repairs:
             quantise.write_graphs(work.folder, precision, mended.graph, model)
+        rows[-1] = whole.judge(rows[-1], mended.graph) if whole else rows[-1]
         if trained:
-            refuse(f"the {precision} graph", mended.accuracy.gates)
+            refuse(f"the {precision} graph", rows[-1].gates)
         layers.append(mender.layers(mended, part_of(work.fraction, middle, end)))
     rows.append(evaluation.half(half_graph(fp32)))
     work.line(f"  {sentence(rows[-1])}")
@@ -72,7 +76,7 @@ def run(work: StageWork) -> None:
         rows = [row.model_copy(update={"gates": ()}) for row in rows]
     (work.folder / _ACCURACY).write_bytes(_ACCURACIES.dump_json(tuple(rows), by_alias=True, indent=1))
     (work.folder / _LAYERS).write_bytes(_GRAPHS.dump_json(tuple(layers), indent=1))
-    answered = _photo_answers(evaluation, photos, model)
+    answered = _photo_answers(evaluation, material, model)
     (work.folder / _PHOTOS).write_bytes(_PHOTO_ANSWERS.dump_json(answered, indent=1))
 
 
@@ -109,15 +113,15 @@ def sentence(row: Accuracy) -> str:
     return f"{row.graph:<8} {', '.join(parts)}; {row.evaluated_images} instances of {row.photos}, {how}, on a CPU"
 
 
-def _photo_answers(evaluation: Evaluation, photos: Photos, model: SourceModel) -> tuple[PhotoAnswer, ...]:
+def _photo_answers(evaluation: Evaluation, material: Material, model: SourceModel) -> tuple[PhotoAnswer, ...]:
     if model.classifier is None:
         return ()
-    judged = photos.judged
-    shown = range(len(judged) - len(photos.labelled), len(judged)) or range(min(len(judged), _MOST_SHOWN))
+    judged = material.judged_photos()
+    shown = range(max(0, len(judged) - (material.split.beside or _MOST_SHOWN)), len(judged))
     return tuple(
         PhotoAnswer(
             judged[number].path.name,
-            _label(model, judged[number].label),
+            model.label_of(judged[number].label),
             {name: _ranked(own, number, model.classifier, model) for name, own in evaluation.own.items()},
         )
         for number in shown
@@ -129,11 +133,4 @@ def _ranked(own: Judged, photo: int, classifier: str, model: SourceModel) -> tup
     row = int((own.images.photos == photo).argmax())
     scores = softmax(own.answer[classifier][row : row + 1])[0]
     best = scores.argsort()[::-1][:TOP]
-    return tuple(Ranked(_label(model, int(number)), round(float(scores[number]), 6)) for number in best)
-
-
-def _label(model: SourceModel, number: int) -> str:
-    line = number - model.label_offset
-    if number < 0:
-        return ""
-    return model.labels[line] if 0 <= line < len(model.labels) else f"class {number}"
+    return tuple(Ranked(model.label_of(int(number)), round(float(scores[number]), 6)) for number in best)

@@ -7,11 +7,10 @@ from typing import Final
 import numpy as np
 import onnx
 
-from model.build.material import material
 from model.build.refusal import phrase, refuse
 from model.build.stage import StageWork
 from model.build.stages import export, source
-from model.evaluate.answers import answers, float_outputs
+from model.evaluate.answers import answers, filled, float_outputs
 from model.evaluate.gates import export_gates
 from model.export.onnx_export import optimise
 
@@ -30,7 +29,8 @@ def run(work: StageWork) -> None:
     onnx.save(fp32, work.folder / FP32)
     work.fraction(0.3)
     model = source.load(work.earlier["source"], graph=True)
-    inputs = material(work.request, model).some_inputs(_MOST_COMPARED)
+    inputs = work.material(model).some_inputs(max(_MOST_COMPARED, model.fixed_batch or 0))
+    inputs = tuple(filled(values, model.fixed_batch) for values in inputs)
     exported = answers(fp32, inputs, model.fixed_batch)
     batch = model.fixed_batch or len(inputs[0])
     for output in float_outputs(fp32):

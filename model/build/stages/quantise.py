@@ -9,7 +9,6 @@ import onnx
 from artifact.manifest import Precision, graph_path
 from model.build.evaluation import Calibrated
 from model.build.graphs import QUANTISED, forms_of, in_form
-from model.build.material import material
 from model.build.stage import StageWork
 from model.build.stages import calibrate, optimise, source
 from model.export.half import half_graph
@@ -23,7 +22,7 @@ def run(work: StageWork) -> None:
     fp32 = onnx.load(work.earlier["optimise"] / optimise.FP32)
     base = onnx.load(work.earlier["calibrate"] / calibrate.BASE)
     groups = calibrate.load(work.earlier["calibrate"])
-    calibrated = Calibrated(base, groups, recipe, model, material(work.request, model))
+    calibrated = Calibrated(base, groups, recipe, model, work.material(model))
     graphs: dict[Precision, onnx.ModelProto] = {"fp32": fp32, "fp16": half_graph(fp32)}
     graphs |= {precision: calibrated.graph(precision) for precision in QUANTISED}
     for precision, graph in graphs.items():

@@ -13,11 +13,13 @@ from pydantic import TypeAdapter
 from model.build.stage import StageWork
 from model.export.frozen import FrozenSignature
 from model.export.saved_model import quiet_tensorflow
+from model.source.jpeg.original import FrozenOriginal
 from model.source.models import SourceModel, prepare_source
 
 _GRAPH: Final = "graph.pb"
 _FACTS: Final = "source.json"
 _MODEL: Final = "model"
+_ORIGINAL: Final = "original"
 _NOT_PLAIN: Final = frozenset({"frozen", "original", "graph_def"})
 """Fields of SourceModel and FrozenSignature that JSON does not hold."""
 
@@ -29,15 +31,19 @@ def run(work: StageWork) -> None:
         BuildError: the source cannot be read or converted.
     """
     folder = work.folder / _MODEL
-    source = prepare_source(work.request, folder)
+    source = prepare_source(work.request, folder, work.patience_s)
     (work.folder / _GRAPH).write_bytes(source.frozen.graph_def.SerializeToString(deterministic=True))
     facts = {
         "source": _plain(source),
         "frozen": _plain(source.frozen),
-        "takesJpegs": source.original is not None,
     }
+    if isinstance(source.original, FrozenOriginal):
+        (work.folder / _ORIGINAL).mkdir()
+        source.original.write(work.folder / _ORIGINAL)
     (work.folder / _FACTS).write_text(json.dumps(facts, indent=1), encoding="utf-8")
     shutil.rmtree(folder, ignore_errors=True)
+    for name, fact in source.facts.items():
+        work.line(f"  {name}: {fact}")
     work.line(f"  {len(source.inputs)} inputs, {len(source.graph_outputs)} outputs, {source.weights} weights")
 
 
@@ -53,9 +59,12 @@ def load(folder: Path, *, graph: bool = False) -> SourceModel:
     return SourceModel(frozen=frozen, **_loaded(SourceModel, facts["source"]))
 
 
-def takes_jpegs(folder: Path) -> bool:
-    """Whether the model itself takes encoded photos, so that there is an original to compare the image form with."""
-    return bool(json.loads((folder / _FACTS).read_bytes())["takesJpegs"])
+def original(folder: Path) -> FrozenOriginal | None:
+    """The untouched signature, of a model that takes encoded photos itself."""
+    if not (folder / _ORIGINAL).is_dir():
+        return None
+    quiet_tensorflow()
+    return FrozenOriginal.read(folder / _ORIGINAL)
 
 
 def _read_graph(path: Path) -> Any:  # noqa: ANN401 - TensorFlow has no public types

@@ -8,7 +8,6 @@ from pydantic import TypeAdapter
 
 from artifact.manifest import Precision
 from model.build.graphs import forms_of
-from model.build.material import material
 from model.build.stage import StageWork
 from model.build.stages import evaluate, source
 from model.compare.quick import QuickModel, quick_speed
@@ -32,7 +31,7 @@ def run(work: StageWork) -> None:
             graphs={precision: evaluate.graph_file(work, precision, form) for precision in _COMPARED},
             form=form,
             inputs=model.inputs,
-            photos=material(work.request, model).some_photos(_MOST_PHOTOS),
+            photos=work.material(model).some_photos(_MOST_PHOTOS),
             preprocessing=model.preprocessing,
             layout=model.layout,
             fixed_batch=model.fixed_batch,
