@@ -227,6 +227,7 @@ def accuracy(execution: Execution, job: Job, networks: Path, images: npt.NDArray
             "images": len(images),
             "top1": float((answers.argmax(1) == labels).mean()),
             **{f"against_ort_{name}": _likeness(reference[name], answers) for name in ("fp32", "int8")},
+            "ort_int8_against_ort_fp32": _likeness(reference["fp32"], reference["int8"]),
         }
     }
 

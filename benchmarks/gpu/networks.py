@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 import numpy.typing as npt
 import onnx
-from model.quantise.optimise import optimise
 from onnx import TensorProto, helper, numpy_helper
 
 from artifact.folder import ArtifactFolder
@@ -32,6 +31,7 @@ from model.export.image_form import with_image_input
 from model.export.onnx_export import export_onnx
 from model.export.saved_model import PROBABILITIES_OUTPUT, TENSOR_SIGNATURE, quiet_tensorflow, write_saved_model
 from model.graph import FloatArray, logit_tensors, session
+from model.quantise.folding import optimise
 from model.quantise.int8 import calibrated_tensors, tensorrt_graph
 from model.quantise.statistics import collect
 from model.source.photos import calibration_photos, evaluation_photos
