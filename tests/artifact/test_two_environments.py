@@ -10,10 +10,15 @@ from typing import Any
 
 import pytest
 
-from artifact.signature import Preprocessing
+from artifact.signature import Crop, Preprocessing, Resize, Step
 from tests.artifact.test_preprocessing import EXACT, FAST, SEEDS, photo, png, progressive
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+TENSORFLOW_1: tuple[Step, ...] = (
+    Resize(to="short_side", height=73, width=73, method="bilinear", coordinates="legacy"),
+    Crop(of="pixels", height=64, width=64),
+)
+TENSORFLOW_2: tuple[Step, ...] = (Resize(to="size", height=64, width=64, method="bicubic", antialias=True),)
 SERVING_PYTHON = REPOSITORY / ".venv-serving" / "bin" / "python"
 DIGESTS = """
 import hashlib, json, sys, numpy
@@ -43,6 +48,7 @@ def test_both_environments_decode_to_the_same_bits(tmp_path: Path) -> None:
     for number, data in enumerate([*SEEDS, progressive(big), png(big)]):
         (tmp_path / f"{number}.image").write_bytes(data)
     preps: list[Preprocessing] = [FAST, EXACT, FAST.model_copy(update={"interpolation": "cubic"})]
+    preps += [EXACT.model_copy(update={"steps": steps, "dct": "fast"}) for steps in (TENSORFLOW_1, TENSORFLOW_2)]
     (tmp_path / "preps.json").write_text(json.dumps([prep.model_dump(mode="json") for prep in preps]))
     build, serving = run(Path(sys.executable), tmp_path), run(SERVING_PYTHON, tmp_path)
     assert build["numpy"].startswith("2.")
