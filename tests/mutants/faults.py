@@ -334,6 +334,41 @@ SERVING = (
         new="    stop_listening()\n    await triton.stop(TRITON_GRACE_S)\n",
         test="tests/serving/test_drain.py::test_it_serves_on_for_twelve_seconds_and_triton_goes_last",
     ),
+    Fault(
+        name="the last of equal keys counts",
+        file="serving/gateway/json_text.py",
+        old="return dict(reversed(pairs)) if",
+        new="return dict(pairs) if",
+        test="tests/serving/test_rest_v1.py::test_a_request_is_understood_as_its_source_says",
+    ),
+    Fault(
+        name="NaN is answered as null",
+        file="serving/gateway/elements.py",
+        old="return [numbers(row) for row in array]",
+        new="return list(array)",
+        test="tests/serving/test_rest_v1.py::test_an_answer_is_written_as_its_source_says",
+    ),
+    Fault(
+        name="a gzip bomb is inflated before it is measured",
+        file="serving/gateway/compression.py",
+        old="inflater.decompress(rest, min(_STEP_BYTES, limit + 1 - size))",
+        new="inflater.decompress(rest)",
+        test="tests/serving/test_compression.py::test_a_bomb_is_inflated_no_further_than_its_limit",
+    ),
+    Fault(
+        name="binary outputs follow in the signature's order, whatever was asked",
+        file="serving/gateway/infer.py",
+        old="            tail.append(raw)",
+        new="            tail.insert(0, raw)",
+        test="tests/serving/test_open_inference.py::test_photos_in_binary_answered_in_binary",
+    ),
+    Fault(
+        name="the access log samples failures too",
+        file="serving/gateway/access_log.py",
+        old="if not (self._may_log_error() if failed else self._draw() < self._sample):",
+        new="if self._draw() >= self._sample:",
+        test="tests/serving/test_access_log.py::test_failures_are_logged_whatever_the_sample_within_a_bound_a_second",
+    ),
 )
 
 STARTUP = (
