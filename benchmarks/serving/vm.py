@@ -106,7 +106,7 @@ def running(artifact: Path, host: str, log: Path, limits: Mapping[str, float] | 
     Raises:
         VmError: it does not turn healthy.
     """
-    arguments = [f"--set={name}={value:g}" for name, value in (limits or {}).items()]
+    arguments = [f"--set={name}={value}" for name, value in (limits or {}).items()]
     with log.open("w") as out:
         process = subprocess.Popen(
             [SERVING_BIN / "python3", "-m", "serving", "--artifact", artifact, "--host", host, *arguments],

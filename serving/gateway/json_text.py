@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import json
+import math
 import re
 from typing import Any, Final
 
@@ -23,12 +24,14 @@ _WORDS: Final = (b"NaN", b"Inf")
 _NULL: Final = re.compile(b"null")
 
 
-def parse_object(body: bytes) -> dict[str, Any]:
+def parse_object(body: bytes, most_commas: float = math.inf) -> dict[str, Any]:
     """The JSON object that `body` holds, UTF-8 with or without a byte order mark.
 
     Raises:
-        HttpError: 400, it is no JSON, or no object.
+        HttpError: 400, it is no JSON, or no object, or has more than `most_commas`.
     """
+    if body.count(b",") > most_commas:
+        raise bad_request("the request holds more values than any signature takes")
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:

@@ -17,6 +17,7 @@ from serving.gateway.batch import Batch, client_outputs
 from serving.gateway.elements import array_of, bytes_of, has_boolean, is_b64, json_rows, json_values
 from serving.gateway.http import HttpError, Json, bad_request
 from serving.gateway.json_text import kind_of, parse_object
+from serving.gateway.size import most_commas
 from serving.tensors import Array
 
 DEFAULT_SIGNATURE: Final = "serving_default"
@@ -39,7 +40,7 @@ def parse(body: bytes, signatures: SignatureFile) -> Predict:
     Raises:
         HttpError: 400; the text names what is wrong, where, and what is allowed.
     """
-    document = parse_object(body)
+    document = parse_object(body, most_commas(signatures))
     signature = _signature(document, signatures)
     row = "instances" in document
     if row == ("inputs" in document):
