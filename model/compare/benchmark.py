@@ -65,7 +65,11 @@ class _Session:
         self._cores = len(os.sched_getaffinity(0))
         self._missing: list[Missing] = []
         self._trials: list[Trial] = []
-        self._photos = plan.photos or (evaluation_photos() if subject.classifies else ())
+        fixed = subject.fixed_batch
+        self._batches = (fixed,) if fixed else plan.batches
+        if fixed and plan.batches != (fixed,):
+            reporter.line(f"  the model takes {fixed} images at once, so that is the only batch size")
+        self._photos = plan.photos or _packaged_photos(subject)
 
     def run(self, running: ExitStack) -> Comparison:
         specs = list(self._onnx_specs())
@@ -124,8 +128,9 @@ class _Session:
             form=form,
             photos=tuple(_path(photo).resolve() for photo in self._photos),
             preprocessing=signature.preprocessing,
-            layout="nchw" if on_tensors and native is not None and native.layout == "nchw" else "nhwc",
-            inputs=signature.inputs,
+            layout=native.layout if on_tensors and native is not None else "nhwc",
+            inputs=self._subject.inputs,
+            fixed_batch=self._subject.fixed_batch,
         )
         suffix = f"-{'xla' if spec.xla else 'plain'}-{spec.threads}" if on_tensors else ""
         return RowProcess(start, self._logs / f"{spec.row}{suffix}.log")
@@ -157,7 +162,7 @@ class _Session:
     def _fastest(self, ways: dict[RowSpec, RowProcess]) -> dict[int, tuple[RowSpec, RowProcess]]:
         best: dict[int, tuple[RowSpec, RowProcess]] = {}
         hopeful = dict(ways)
-        for batch in sorted(self._plan.batches):
+        for batch in sorted(self._batches):
             rates = {}
             for spec, process in list(hopeful.items()):
                 try:
@@ -169,7 +174,7 @@ class _Session:
                 break
             winner = max(rates, key=lambda spec: rates[spec])
             best[batch] = (winner, ways[winner])
-            if batch == min(self._plan.batches):
+            if batch == min(self._batches):
                 hopeful = {spec: ways[spec] for spec, rate in rates.items() if rate >= _HOPELESS * rates[winner]}
         kept = {id(process) for _, process in best.values()}
         for process in ways.values():
@@ -192,11 +197,11 @@ class _Session:
         specs: Mapping[str, RowSpec],
     ) -> tuple[Speed, ...]:
         preprocessing = (False, True) if self._subject.signature.preprocessing is not None else (False,)
-        settings = [Setting(batch, decoded) for decoded in preprocessing for batch in self._plan.batches]
+        settings = [Setting(batch, decoded) for decoded in preprocessing for batch in self._batches]
         timed: dict[str, Row] = dict(rows)
         if native:
             timed = {_NATIVE: _ByBatch({batch: process for batch, (_, process) in native.items()}), **timed}
-        self._reporter.line(f"  warming up {len(timed)} rows at batches {', '.join(map(str, self._plan.batches))}")
+        self._reporter.line(f"  warming up {len(timed)} rows at batches {', '.join(map(str, self._batches))}")
         for row in timed.values():
             for setting in settings:
                 row.time(setting, 0.0)
@@ -288,6 +293,12 @@ class _ByBatch:
     def time(self, setting: Setting, seconds: float) -> tuple[float, ...]:
         """See `Row`."""
         return self._processes[setting.batch].time(setting, seconds)
+
+
+def _packaged_photos(subject: Subject) -> tuple[LabelledPhoto | Path, ...]:
+    if not subject.classifies:
+        return ()
+    return evaluation_photos() if subject.knows_imagenet else tuple(photo.path for photo in evaluation_photos())
 
 
 def _path(photo: LabelledPhoto | Path) -> Path:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
 
 from artifact.preprocessing import load_image
-from artifact.signature import Form, Preprocessing, TensorSpec
+from artifact.signature import DType, Form, Preprocessing, TensorSpec
 from model.errors import BuildError
-from model.evaluate.images import normalise
+from model.evaluate.images import model_input
+from model.source.models import Layout
 
 Arrays = tuple[npt.NDArray[Any], ...]
 """A value for each input of a graph, in order; the first dimension counts images."""
@@ -30,8 +31,10 @@ class Feed:
     form: Form
     photos: tuple[bytes, ...] = ()
     preprocessing: Preprocessing | None = None
-    layout: Literal["nhwc", "nchw"] | None = "nhwc"
+    layout: Layout | None = "nhwc"
     """Of the tensors that the model itself takes."""
+    dtype: DType = "float32"
+    """Likewise."""
     tensors: Arrays = ()
     _decoded: dict[int, Arrays] = field(default_factory=dict, repr=False)
 
@@ -46,10 +49,9 @@ class Feed:
 
     def decode(self, batch: int) -> Arrays:
         """`batch` images from encoded photos, which are decoded, cropped and resized anew."""
-        repeated = (self.photos[number % len(self.photos)] for number in range(batch))
-        return self.of(repeated_photo for repeated_photo in repeated)
+        return self.of(self.photos[number % len(self.photos)] for number in range(batch))
 
-    def of(self, photos: Any) -> Arrays:  # noqa: ANN401 - any iterable of bytes
+    def of(self, photos: Iterable[bytes]) -> Arrays:
         """The graph's input for these encoded photos.
 
         Raises:
@@ -60,8 +62,7 @@ class Feed:
         pixels = np.stack([load_image(photo, self.preprocessing) for photo in photos])
         if self.form == "image":
             return (pixels,)
-        tensor = normalise(pixels, self.preprocessing)
-        return (np.ascontiguousarray(tensor.transpose(0, 3, 1, 2)) if self.layout == "nchw" else tensor,)
+        return (model_input(pixels, self.preprocessing, self.layout, self.dtype),)
 
     def source(self, preprocessing: bool) -> Callable[[int], Arrays]:
         """What gives a call its input: with `preprocessing` its decoding is part of the call."""

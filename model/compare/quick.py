@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
+from typing import Final
 
 from artifact.manifest import Precision
 from artifact.signature import Form, Preprocessing, TensorSpec
@@ -16,6 +16,7 @@ from model.compare.runners import NOT_REPRESENTATIVE, OnnxRuntimeRunner, Runner,
 from model.compare.timing import InProcess, Setting, interleave, throughputs, warm_up
 from model.export.frozen import FrozenSignature
 from model.report.content import Speed
+from model.source.models import Layout
 
 BATCHES: Final = (1, 8)
 ROUNDS: Final = 5
@@ -34,9 +35,10 @@ class QuickModel:
     """ONNX files, all of `form`."""
     form: Form
     inputs: tuple[TensorSpec, ...]
+    """Of the tensor form."""
     photos: tuple[bytes, ...] = ()
     preprocessing: Preprocessing | None = None
-    layout: Literal["nhwc", "nchw"] | None = None
+    layout: Layout | None = None
     fixed_batch: int | None = None
 
 
@@ -46,8 +48,9 @@ def quick_speed(model: QuickModel, progress: Callable[[float], None] = lambda _:
     tensors = () if model.preprocessing else random_tensors(model.inputs, 1)
     runners: dict[str, Runner] = {_NATIVE: TensorFlowGraphRunner(model.native, model.output)}
     runners |= {name: OnnxRuntimeRunner(path, model.output, threads) for name, path in model.graphs.items()}
-    native_feed = Feed("tensor", model.photos, model.preprocessing, model.layout, tensors)
-    graph_feed = Feed(model.form, model.photos, model.preprocessing, model.layout, tensors)
+    dtype = model.inputs[0].dtype
+    native_feed = Feed("tensor", model.photos, model.preprocessing, model.layout, dtype, tensors)
+    graph_feed = Feed(model.form, model.photos, model.preprocessing, model.layout, dtype, tensors)
     rows = {
         name: InProcess(runner, (native_feed if name == _NATIVE else graph_feed).source)
         for name, runner in runners.items()

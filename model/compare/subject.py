@@ -15,15 +15,17 @@ from artifact.key import artifact_key
 from artifact.manifest import MANIFEST_FILE
 from artifact.recipe import BuildRequest
 from artifact.repository import fetch
-from artifact.signature import Signature
+from artifact.signature import Signature, TensorSpec
 from artifact.source import is_stored
 from artifact.uri import ArtifactUri
 from model.build.progress import Reporter
 from model.compare.runners import NAMES_FILE, save_native
 from model.errors import BuildError
+from model.source.models import Layout
 
 _OUTPUT: Final = "output"
 _LAYOUT: Final = "layout"
+_IMAGENET_CLASSES: Final = 1000
 _FACTS_FILE: Final = "model.json"
 
 
@@ -34,8 +36,8 @@ class Native:
     folder: Path
     output: str
     """Its output with a score a class, or its first."""
-    layout: str | None
-    """`nhwc`, `nchw`, or None for a model that takes no image."""
+    layout: Layout | None
+    """Of its image; None for a model that takes none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +59,26 @@ class Subject:
         return scores[0].tensor
 
     @property
+    def inputs(self) -> tuple[TensorSpec, ...]:
+        """Of the tensor form."""
+        return next(s for s in self.artifact.signatures.signatures.values() if s.form == "tensor").inputs
+
+    @property
+    def fixed_batch(self) -> int | None:
+        """Images that the graphs take at once, no more and no fewer; None for any number."""
+        batch = self.inputs[0].shape[0]
+        return batch if batch > 0 else None
+
+    @property
     def classifies(self) -> bool:
         """Whether answers are classes of photos."""
         return self.signature.preprocessing is not None and any(s.kind == "argmax" for s in self.signature.outputs)
+
+    @property
+    def knows_imagenet(self) -> bool:
+        """Whether its classes are, by their number, ImageNet's, which the packaged photos are labelled with."""
+        scores = (spec for spec in self.signature.outputs if spec.tensor == self.output and spec.kind == "tensor")
+        return any(spec.shape[-1] - self.signature.label_offset == _IMAGENET_CLASSES for spec in scores)
 
     def label(self, number: int) -> str:
         """Name of a class of the graph's output; its number where the model has no labels."""

@@ -12,16 +12,17 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, Final, Literal
+from typing import IO, Any, Final
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from artifact.signature import Form, Preprocessing, TensorSpec
-from model.compare.feed import Feed, random_tensors, read_photos
+from model.compare.feed import Arrays, Feed, random_tensors, read_photos
 from model.compare.runners import RowSpec, Runner, load_runner
 from model.compare.timing import InProcess, Setting
 from model.report.content import TOP
+from model.source.models import Layout
 
 _STATUS: Final = Path("/proc/self/status")
 
@@ -35,9 +36,11 @@ class Start(BaseModel):
     form: Form
     photos: tuple[Path, ...] = ()
     preprocessing: Preprocessing | None = None
-    layout: Literal["nhwc", "nchw"] | None = "nhwc"
+    layout: Layout | None = "nhwc"
     inputs: tuple[TensorSpec, ...] = ()
-    """Of a model that takes no photos: made-up values of these shapes are its input."""
+    """Of the tensor form. A model that takes no photos is fed made-up values of these types and shapes."""
+    fixed_batch: int | None = None
+    """Images that the graph takes at once, no more and no fewer."""
 
 
 def peak_memory_mib() -> float:
@@ -52,7 +55,8 @@ def serve(lines: IO[str], answer: Callable[[dict[str, Any]], None]) -> None:
     """Load the row of the first line, then do what each further line asks for, until there are no more."""
     start = Start.model_validate_json(lines.readline())
     tensors = () if start.preprocessing else random_tensors(start.inputs, 1)
-    feed = Feed(start.form, read_photos(start.photos), start.preprocessing, start.layout, tensors)
+    dtype = start.inputs[0].dtype if start.inputs else "float32"
+    feed = Feed(start.form, read_photos(start.photos), start.preprocessing, start.layout, dtype, tensors)
     runner = load_runner(start.spec)
     row = InProcess(runner, feed.source)
     answer({"runtime": runner.runtime})
@@ -62,20 +66,17 @@ def serve(lines: IO[str], answer: Callable[[dict[str, Any]], None]) -> None:
             setting = Setting(asked["batch"], asked["preprocessing"])
             answer({"ms": row.time(setting, asked["seconds"])})
         elif asked["do"] == "answer":
-            answer({"answers": [_best(runner, feed, photo) for photo in read_photos(_paths(asked["photos"]))]})
+            photos = read_photos(tuple(map(Path, asked["photos"])))
+            answer({"answers": [_best(runner, feed.of([photo] * (start.fixed_batch or 1))) for photo in photos]})
         else:
             answer({"mib": peak_memory_mib()})
 
 
-def _best(runner: Runner, feed: Feed, photo: bytes) -> list[tuple[int, float]]:
-    """Classes of the TOP greatest scores of a photo, best first."""
-    scores = runner(*feed.of([photo]))[0]
+def _best(runner: Runner, inputs: Arrays) -> list[tuple[int, float]]:
+    """Classes of the TOP greatest scores of the first image, best first."""
+    scores = runner(*inputs)[0]
     best = np.argsort(-scores, kind="stable")[:TOP]
     return [(int(number), float(scores[number])) for number in best]
-
-
-def _paths(names: list[str]) -> tuple[Path, ...]:
-    return tuple(map(Path, names))
 
 
 def _main() -> None:

@@ -4,6 +4,7 @@ import io
 import json
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Self
 
@@ -301,6 +302,7 @@ def test_an_artifact_whose_source_is_gone_says_what_to_name(artifact: ArtifactFo
     assert found.label(1000) == "class 1000"
 
 
+@pytest.mark.slow
 def test_a_comparison_by_command_line_measures_in_processes_of_their_own(
     artifact: ArtifactFolder, photos: tuple[Path, ...], tmp_path: Path, capsys: Capture
 ) -> None:
@@ -412,3 +414,31 @@ def test_what_is_no_artifact_is_named(tmp_path: Path, capsys: Capture) -> None:
     assert main(["inspect", str(tmp_path)]) == 1
     assert main(["compare", str(tmp_path), str(tmp_path)]) == 1
     assert capsys.readouterr().err.count(f"error: {tmp_path} is no artifact") == 2
+
+
+def test_labels_of_imagenets_photos_count_only_for_a_model_of_its_classes(
+    artifact: ArtifactFolder, tmp_path: Path
+) -> None:
+    small = subject(artifact, tmp_path)
+    assert not small.knows_imagenet
+    outputs = tuple(
+        spec.model_copy(update={"shape": (-1, 1001)}) if spec.kind == "tensor" else spec
+        for spec in small.signature.outputs
+    )
+    signature = small.signature.model_copy(update={"outputs": outputs, "label_offset": 1})
+    assert replace(small, signature=signature).knows_imagenet
+    assert replace(small, signature=signature).label(3) == "red"
+
+
+def test_a_model_of_a_fixed_batch_is_measured_at_that_batch_alone(
+    artifact: ArtifactFolder, photos: tuple[Path, ...], faked: type[FakeProcess], tmp_path: Path
+) -> None:
+    document = json.loads((artifact.path / "signature.json").read_text())
+    document["signatures"]["tensor"]["inputs"][0]["shape"][0] = 4
+    artifact.signatures = artifact.signatures.model_validate(document)
+    told = Silent()
+    plan = Plan(("int8",), photos, (1, 8), rounds=1, seconds=0.1)
+    found = compare(subject(artifact, tmp_path), plan, tmp_path / "logs", told)
+    assert {row.batch for row in found.speed} == {4}
+    assert told.lines[0] == "  the model takes 4 images at once, so that is the only batch size"
+    assert [spec.row for spec in faked.started] == ["int8-cpu"]
