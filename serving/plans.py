@@ -31,8 +31,10 @@ from serving.processes import die_with
 _log = logging.getLogger(__name__)
 
 PRECISION: Final = "int8"
-REBUILD_S: Final = 1500.0
-"""For all plans of a VM. The initial delay of autohealing is 1800 s by default: after it the VM would be replaced."""
+REBUILD_S: Final = 1200.0
+"""For all plans of a VM. Autohealing's initial delay is 1800 s by default, counted from the VM's creation: this leaves
+ten minutes for boot, container and artifact.
+"""
 TRTEXEC: Final = Path("/usr/src/tensorrt/bin/trtexec")
 """Where NVIDIA's containers have it; not on PATH in all of them."""
 _LIBRARY: Final = "libnvinfer.so.10"
@@ -81,6 +83,8 @@ def choose(
     Raises:
         ArtifactError: the artifact lacks a plan that its manifest promises, or the graph to build one from.
     """
+    if tensorrt is None:
+        _log.warning("cannot tell which TensorRT is here", extra={"library": _LIBRARY})
     for plan in artifact.manifest.plans:
         if plan.compute_capability == compute_capability and _reads(tensorrt, plan.tensorrt):
             chosen = PlanChoice(artifact.path / plan.folder, _profiles(plan, graphs))
@@ -88,8 +92,6 @@ def choose(
                 if not chosen.plan(graph.form).is_file():
                     raise ArtifactError(f"{artifact.path} has no {chosen.plan(graph.form).relative_to(artifact.path)}")
             return chosen
-    if tensorrt is None:
-        _log.warning("cannot tell which TensorRT is here", extra={"library": _LIBRARY})
     built = ", ".join(
         f"{p.gpu} (compute capability {p.compute_capability}, TensorRT {p.tensorrt})" for p in artifact.manifest.plans
     )

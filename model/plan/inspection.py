@@ -171,6 +171,9 @@ def _behind(convolution: EngineLayer, readers: Mapping[str, Sequence[EngineLayer
 
 def _missing(layers: Sequence[EngineLayer], nodes: Collection[str]) -> Iterator[str]:
     places = {node: layer for layer in layers for node in layer.nodes}
+    if nodes and not places:
+        yield "the inspector names no ONNX nodes: whether every convolution is among its layers is not known"
+        return
     for node in nodes:
         if node not in places:
             yield f"{node}: in no layer that the inspector shows"

@@ -56,6 +56,14 @@ def test_an_engine_that_is_not_int8_has_no_findings() -> None:
     assert summary.precisions() == {"Int8": 2, "FP16": 1}
 
 
+def test_an_inspector_that_names_no_nodes_is_not_taken_for_one_that_lost_convolutions() -> None:
+    document = json.loads(GOOD)
+    for layer in document["Layers"]:
+        layer["Metadata"] = ""
+    (finding,) = summarise(parse_layers(json.dumps(document)), int8=True, nodes=("conv1", "conv2")).findings
+    assert finding.startswith("the inspector names no ONNX nodes")
+
+
 def test_each_profile_is_looked_at_and_the_worse_precision_counts() -> None:
     document = json.loads(GOOD)
     second = json.loads(GOOD)["Layers"]

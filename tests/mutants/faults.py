@@ -607,10 +607,49 @@ DOCS = (
     ),
 )
 
+PLANS = (
+    Fault(
+        name="layers of an INT8 plan that are not quantised run in FP32",
+        file="model/plan/builder.py",
+        old='"int8": ("INT8", "FP16")',
+        new='"int8": ("INT8",)',
+        test="tests/model/test_plans.py::test_one_builder_builds_every_precision_and_form_and_int8_comes_first",
+    ),
+    Fault(
+        name="timings of another GPU are used",
+        file="model/plan/timing_cache.py",
+        old="config.set_timing_cache(cache, ignore_mismatch=False):",
+        new="config.set_timing_cache(cache, ignore_mismatch=True):",
+        test="tests/model/test_plans.py::test_timings_of_another_gpu_or_none_at_all_are_not_used",
+    ),
+    Fault(
+        name="a reformat between convolutions is no finding",
+        file="model/plan/inspection.py",
+        old="if after.is_convolution or after.is_pointwise:",
+        new="if after.is_pointwise:",
+        test="tests/model/test_inspection.py::test_every_detour_and_every_convolution_in_floats_is_a_finding",
+    ),
+    Fault(
+        name="plans of another TensorRT are loaded",
+        file="serving/plans.py",
+        old="return here is None or built_by.split",
+        new="return True or built_by.split",
+        test="tests/serving/test_plans.py::TestChoice::test_another_gpu_or_another_tensorrt_means_plans_of_the_vms_own",
+    ),
+    Fault(
+        name="Triton is told of one profile only",
+        file="serving/triton_config.py",
+        old="for index in range(len(profiles)))",
+        new="for index in range(1))",
+        test="tests/serving/test_triton_config.py::TestOnAGpu::test_two_instances_run_every_profile_on_its_own_gpu",
+    ),
+)
+
 FAULTS: tuple[Fault, ...] = (
     *COMPONENTS,
     *ARTIFACT,
     *MODEL,
+    *PLANS,
     *SERVING,
     *STARTUP,
     *CLIENT,

@@ -99,8 +99,11 @@ class TestChoice:
         assert choice.folder.is_relative_to(artifact.path.parent / "own" / KEY)
         assert choice.profiles == (BatchProfile(1, 8, 32), BatchProfile(32, 128, 128))
 
-    def test_a_tensorrt_that_cannot_be_told_is_trusted_on_the_same_gpu(self, artifact: ArtifactFolder) -> None:
+    def test_a_tensorrt_that_cannot_be_told_is_trusted_on_the_same_gpu_but_not_silently(
+        self, artifact: ArtifactFolder, caplog: pytest.LogCaptureFixture
+    ) -> None:
         assert chosen(artifact, tensorrt=None).rebuild is None
+        assert "cannot tell which TensorRT is here" in caplog.text
 
     def test_an_artifact_without_plans_is_built_for(self, artifact: ArtifactFolder) -> None:
         artifact.manifest = artifact.manifest.model_copy(update={"plans": ()})
