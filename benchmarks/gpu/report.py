@@ -84,7 +84,7 @@ def goals(tensorrt: Record) -> list[tuple[str, str]]:
         ("no reformat between convolutions", str(between)),
         (
             "EfficientNet-Lite0: agreement with FP32 within 0.01 of what ONNX Runtime finds for the same graph",
-            f"{predicted:.4f} on the GPU, {expected:.4f} on the CPU; both agree on {same:.4f} of {answers['images']} images",
+            f"{predicted:.4f} on the GPU, {expected:.4f} on the CPU; alike on {same:.4f} of {answers['images']}",
         ),
     ]
 
