@@ -107,6 +107,7 @@ class Mutators:
             (6, self._wrong_route),
             (3, self._wrong_header),
             (4, self._no_http),
+            (1, self._long_head),
             (2, self._too_long),
             (1, self._too_long_chunked),
             (2, self._broken_chunk),
@@ -331,11 +332,15 @@ class Mutators:
                 post(body).replace(b"Content-Length: ", b"Content-Length: -"),
                 post(body).replace(b"Content-Length: ", b"Content-Length: 1x"),
                 post(body, "Content-Length: 3"),
-                b"POST /v1/models/default:predict HTTP/1.1\r\nHost: vm\r\nX-Long: " + b"a" * 2**20 + b"\r\n\r\n",
-                b"GET /healthz HTTP/1.1\r\n" + b"".join(b"X-%d: 1\r\n" % n for n in range(20000)) + b"\r\n",
             )
         )
         return Case("no HTTP", (data,), (Expected(400),), last=True)
+
+    def _long_head(self, rng: random.Random) -> Case:
+        lines = rng.choice((b"X-Long: " + b"a" * 2**20 + b"\r\n", b"".join(b"X-%d: 1\r\n" % n for n in range(20000))))
+        return Case(
+            "long head", (b"GET /healthz HTTP/1.1\r\nHost: vm\r\n" + lines + b"\r\n",), (Expected(431),), last=True
+        )
 
     def _too_long(self, rng: random.Random) -> Case:
         declared = rng.choice((MAX_BODY_BYTES + 1, 2**31, 2**40))

@@ -19,6 +19,7 @@ from serving.gateway import metrics
 from serving.gateway.access_log import AccessLog
 from serving.gateway.admission import Admission
 from serving.gateway.app import Gateway
+from serving.gateway.protocol import LimitedProtocol
 from serving.gateway.router import Router
 from serving.graphs import graphs
 from serving.health import StatusFile
@@ -56,7 +57,7 @@ async def serve(settings: Settings, listener: socket.socket, gpus: list[int]) ->
         )
         config = uvicorn.Config(
             app,
-            http="httptools",
+            http=LimitedProtocol,
             ws="none",
             proxy_headers=False,
             lifespan="off",
