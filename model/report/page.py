@@ -55,7 +55,10 @@ def build_page(report: BuildReport) -> str:
             *_speed(comparison),
             *_answers(comparison),
             *_layers(report.graphs),
-            _facts("The model and its calibration", report.sources.items()),
+            _facts(
+                "The model and its calibration",
+                [fact for fact in report.sources.items() if fact not in manifest.inputs.items()],
+            ),
             _stages(report),
             _facts("Inputs of the key", manifest.inputs.items()),
             _facts("Versions", manifest.tools.items()),

@@ -645,11 +645,50 @@ PLANS = (
     ),
 )
 
+COMPARISON = (
+    Fault(
+        name="a percentile of too few calls is told",
+        file="model/report/content.py",
+        old="if len(self.calls) < MIN_P99_CALLS:",
+        new="if len(self.calls) < 2:",
+        test="tests/model/test_report.py::test_a_99th_percentile_is_told_only_of_enough_calls",
+    ),
+    Fault(
+        name="a speed-up compares different batch sizes",
+        file="model/report/content.py",
+        old='== ("native", row.batch, row.preprocessing):',
+        new='[::2] == ("native", row.preprocessing):',
+        test="tests/model/test_report.py::test_a_speed_up_compares_equal_batches_and_equal_preprocessing",
+    ),
+    Fault(
+        name="rows are timed one after the other, not in turns",
+        file="model/compare/timing.py",
+        old="for setting in settings for name in rows]",
+        new="for name in rows for setting in settings]",
+        test="tests/model/test_compare.py::test_repetitions_of_all_rows_take_turns",
+    ),
+    Fault(
+        name="the first way to run TensorFlow is taken for the fastest",
+        file="model/compare/benchmark.py",
+        old="winner = max(rates, key=lambda spec: rates[spec])",
+        new="winner = next(iter(rates))",
+        test="tests/model/test_compare.py::test_the_fastest_way_to_run_tensorflow_is_the_native_row_at_each_batch",
+    ),
+    Fault(
+        name="decoding is left out of a call that begins with photos",
+        file="model/compare/feed.py",
+        old="return self.decode if preprocessing else self.ready",
+        new="return self.ready",
+        test="tests/model/test_compare.py::test_preprocessing_is_part_of_a_call_only_where_it_is_asked_for",
+    ),
+)
+
 FAULTS: tuple[Fault, ...] = (
     *COMPONENTS,
     *ARTIFACT,
     *MODEL,
     *PLANS,
+    *COMPARISON,
     *SERVING,
     *STARTUP,
     *CLIENT,
