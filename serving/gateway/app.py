@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable
@@ -60,7 +59,6 @@ class Gateway:
         request_timeout_s: float,
     ) -> None:
         self._status = status
-        self._decoders = decoders
         self._access_log = access_log
         self._max_body_bytes = max_body_bytes
         inference = Inference(
@@ -115,7 +113,7 @@ class Gateway:
         if len(content) >= WORTHWHILE_BYTES:
             headers.append((b"vary", b"accept-encoding"))
             if takes_gzip(scope["headers"]):
-                content = await asyncio.get_running_loop().run_in_executor(self._decoders, gzipped, content)
+                content = await gzipped(content)
                 headers.append((b"content-encoding", b"gzip"))
         if answer.status != HTTPStatus.NO_CONTENT:
             headers.append((b"content-length", str(len(content)).encode()))

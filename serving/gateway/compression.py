@@ -15,6 +15,8 @@ WORTHWHILE_BYTES: Final = 4096
 """Answers below it are sent as they are: they fit a few packets, and a thousand probabilities do not."""
 _LEVEL: Final = 1
 """Scores are nearly random digits: level 6 makes them 7 % smaller than level 1 and takes three to ten times as long."""
+_THREAD_BYTES: Final = 2**16
+"""Half a millisecond at that level."""
 _STEP_BYTES: Final = 2**20
 """Inflated at a time; other requests have their turn in between."""
 _WINDOW: Final[Mapping[bytes, int]] = {b"gzip": 31, b"x-gzip": 31, b"deflate": 15}
@@ -67,9 +69,11 @@ def takes_gzip(headers: Iterable[tuple[bytes, bytes]]) -> bool:
     return bool(matches) and _weight(matches[0]) > 0
 
 
-def gzipped(body: bytes) -> bytes:
-    """`body` as gzip."""
-    return zlib.compress(body, _LEVEL, 31)
+async def gzipped(body: bytes) -> bytes:
+    """`body` as gzip; long ones in a thread, so that they hold nobody up."""
+    if len(body) < _THREAD_BYTES:
+        return zlib.compress(body, _LEVEL, 31)
+    return await asyncio.to_thread(zlib.compress, body, _LEVEL, 31)
 
 
 def _weight(match: re.Match[bytes]) -> float:

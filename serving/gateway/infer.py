@@ -21,7 +21,6 @@ from serving.gateway.elements import bytes_of, check_shape, has_boolean, numeric
 from serving.gateway.http import Answer, Headers, HttpError, Json, bad_request, header
 from serving.gateway.json_text import kind_of, numbers, parse_object
 from serving.gateway.predict import DEFAULT_SIGNATURE
-from serving.gateway.size import most_commas
 from serving.tensors import TYPES, Array, from_raw, to_raw, wire_type
 
 JSON_LENGTH_HEADER: Final = b"inference-header-content-length"
@@ -53,8 +52,10 @@ class Infer(Batch):
         return f"{name}[{index}]"
 
 
-def parse(body: bytes, json_length: int | None, signatures: SignatureFile) -> Infer:
+def parse(body: bytes, json_length: int | None, signatures: SignatureFile, commas: float = math.inf) -> Infer:
     """Understand a request body; `json_length` is what JSON_LENGTH_HEADER says, if it is there.
+
+    Its JSON may have so many `commas` (serving.gateway.size.most_commas).
 
     Raises:
         HttpError: 400; the text names what is wrong, where, and what is allowed.
@@ -64,7 +65,7 @@ def parse(body: bytes, json_length: int | None, signatures: SignatureFile) -> In
     length = len(body) if json_length is None else json_length
     if length > len(body):
         raise bad_request(f"{JSON_LENGTH_HEADER.decode()} is {length}, but the body has only {len(body)} bytes")
-    document = parse_object(body[:length] if length < len(body) else body, most_commas(signatures))
+    document = parse_object(body[:length] if length < len(body) else body, commas)
     parameters = _parameters(document, "the request")
     given = _named_entries(document.get("inputs"), "inputs")
     name, signature = _signature(parameters, given, signatures)

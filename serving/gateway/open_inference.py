@@ -17,6 +17,7 @@ from serving.gateway import infer
 from serving.gateway.body import Body
 from serving.gateway.http import Answer, Headers, method_not_allowed, not_found, options
 from serving.gateway.inference import Inference
+from serving.gateway.size import most_commas
 from serving.gateway.trace import Trace
 from serving.health import Status
 from serving.tensors import TYPES, Array
@@ -45,6 +46,7 @@ class OpenInference:
     ) -> None:
         self._version = version
         self._signatures = signatures
+        self._commas = most_commas(signatures)
         self._labels = labels
         self._status = status
         self._inference = inference
@@ -86,7 +88,7 @@ class OpenInference:
 
     def parse(self, headers: Headers, body: bytes) -> infer.Infer:
         """The request in a body (`serving.gateway.inference.Dialect`)."""
-        return infer.parse(body, infer.json_length(headers), self._signatures)
+        return infer.parse(body, infer.json_length(headers), self._signatures, self._commas)
 
     def encode(self, request: infer.Infer, outputs: Mapping[str, Array]) -> Answer:
         """The answer from the graph's outputs (`serving.gateway.inference.Dialect`)."""

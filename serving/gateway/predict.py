@@ -5,6 +5,7 @@ Follows tensorflow_serving/util/json_tensor.cc. What an input takes and an outpu
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -17,7 +18,6 @@ from serving.gateway.batch import Batch, client_outputs
 from serving.gateway.elements import array_of, bytes_of, has_boolean, is_b64, json_rows, json_values
 from serving.gateway.http import HttpError, Json, bad_request
 from serving.gateway.json_text import kind_of, parse_object
-from serving.gateway.size import most_commas
 from serving.tensors import Array
 
 DEFAULT_SIGNATURE: Final = "serving_default"
@@ -34,13 +34,13 @@ class Predict(Batch):
         return _place(self.layout, name, len(self.signature.inputs), index)
 
 
-def parse(body: bytes, signatures: SignatureFile) -> Predict:
-    """Understand a request body.
+def parse(body: bytes, signatures: SignatureFile, commas: float = math.inf) -> Predict:
+    """Understand a request body, which may have so many `commas` (serving.gateway.size.most_commas).
 
     Raises:
         HttpError: 400; the text names what is wrong, where, and what is allowed.
     """
-    document = parse_object(body, most_commas(signatures))
+    document = parse_object(body, commas)
     signature = _signature(document, signatures)
     row = "instances" in document
     if row == ("inputs" in document):

@@ -17,6 +17,7 @@ from serving.gateway import predict
 from serving.gateway.body import Body
 from serving.gateway.http import Answer, Headers, bad_request, not_found, options
 from serving.gateway.inference import Inference
+from serving.gateway.size import most_commas
 from serving.gateway.trace import Trace
 from serving.health import Status
 from serving.tensors import TYPES, Array
@@ -46,6 +47,7 @@ class RestV1:
     ) -> None:
         self._version = version
         self._signatures = signatures
+        self._commas = most_commas(signatures)
         self._labels = "".join(f"{label}\n" for label in labels).encode()
         self._status = status
         self._inference = inference
@@ -86,7 +88,7 @@ class RestV1:
     def parse(self, headers: Headers, body: bytes) -> predict.Predict:
         """The request in a body (`serving.gateway.inference.Dialect`)."""
         del headers
-        return predict.parse(body, self._signatures)
+        return predict.parse(body, self._signatures, self._commas)
 
     def encode(self, request: predict.Predict, outputs: Mapping[str, Array]) -> Answer:
         """The answer from the graph's outputs (`serving.gateway.inference.Dialect`)."""

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from artifact.signature import DType, Signature, SignatureFile, TensorSpec
 from serving.gateway import predict
 from serving.gateway.http import HttpError
+from serving.gateway.size import most_commas
 from tests.model.tiny import SIZE, colour_jpeg, tiny_signatures
 from tests.serving.conftest import b64
 
@@ -39,7 +40,7 @@ def refusal(document: Any, signatures: SignatureFile) -> str:
     """The text of the 400 that the request gets."""
     body = document if isinstance(document, bytes) else json.dumps(document).encode()
     with pytest.raises(HttpError) as caught:
-        predict.parse(body, signatures)
+        predict.parse(body, signatures, most_commas(signatures))
     assert caught.value.status == 400
     return str(caught.value)
 

@@ -186,6 +186,9 @@ async def test_metrics_count_what_was_answered(vm: Vm) -> None:
     assert float(lines['serving_requests_total{code="200",route="predict"}']) == 4
     assert float(lines["serving_request_images_sum"]) == 5
     assert float(lines["serving_in_rotation"]) == 1
+    assert float(lines['serving_triton_images_total{model="default_image_gpu0"}']) >= 3
+    assert float(lines['serving_triton_queue_seconds_total{model="default_image_gpu0"}']) > 0
+    assert float(lines['serving_gpu_utilization_percent{gpu="0"}']) == 37
     assert float(lines['serving_canary_age_seconds{model="default_image_gpu0"}']) < 10
 
 
