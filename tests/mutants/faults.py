@@ -683,10 +683,64 @@ COMPARISON = (
     ),
 )
 
+QUANTISATION = (
+    Fault(
+        name="inputs of a concatenation have scales of their own",
+        file="model/quantise/int8.py",
+        old="    return {tensor: hulls[groups.get(tensor, tensor)] for tensor in ranges}",
+        new="    return dict(ranges)",
+        test="tests/model/test_placement.py::test_a_concatenation_has_one_scale_on_every_input_and_on_its_output",
+    ),
+    Fault(
+        name="an activation that is an output is left to saturation",
+        file="model/quantise/int8.py",
+        old="    seen = graph.is_output(tensor) or ",
+        new="    seen = ",
+        test="tests/model/test_placement.py::test_an_activation_that_others_see_is_not_left_to_saturation",
+    ),
+    Fault(
+        name="equalisation scales through a ReLU6",
+        file="model/quantise/equalisation.py",
+        old='frozenset({"Relu", ',
+        new='frozenset({"Clip", "Relu", ',
+        test="tests/model/test_noise.py::test_tensors_at_a_relu6_keep_their_scale",
+    ),
+    Fault(
+        name="bias correction doubles the error",
+        file="model/quantise/bias_correction.py",
+        old="_add_to_bias(graph, node, -errors[node.name])",
+        new="_add_to_bias(graph, node, errors[node.name])",
+        test="tests/model/test_noise.py::test_bias_correction_takes_the_mean_error_out_of_every_layer",
+    ),
+    Fault(
+        name="a repair keeps the least sensitive layers float",
+        file="model/quantise/repair.py",
+        old="key=lambda layer: layer.sqnr_db",
+        new="key=lambda layer: -layer.sqnr_db",
+        test="tests/model/test_noise.py::test_a_repair_keeps_exactly_the_planted_layers_float",
+    ),
+    Fault(
+        name="zeros win over negative values in a pool",
+        file="model/quantise/folding.py",
+        old="len(taker.output) == 1 and _never_negative(graph, pad.input[0])",
+        new="len(taker.output) == 1",
+        test="tests/model/test_folding.py::test_padding_of_values_that_may_be_negative_stays",
+    ),
+    Fault(
+        name="calibration holds on to what it has seen",
+        file="model/quantise/statistics.py",
+        old="        for name in self._tensors:\n            yield name, values.pop(name)",
+        new="        self.__dict__.setdefault('kept', []).append(dict(values))\n"
+        "        for name in self._tensors:\n            yield name, values.pop(name)",
+        test="tests/model/test_calibration_memory.py::test_memory_does_not_grow_with_the_calibration_set",
+    ),
+)
+
 FAULTS: tuple[Fault, ...] = (
     *COMPONENTS,
     *ARTIFACT,
     *MODEL,
+    *QUANTISATION,
     *PLANS,
     *COMPARISON,
     *SERVING,
