@@ -36,6 +36,13 @@ GPU_CHECK_S: Final = 10.0
 GPU_MISSES: Final = 3
 """Checks in a row that must miss a GPU before it counts as lost: nvidia-smi itself may fail once."""
 BACKLOG: Final = 2048
+_ALLOCATOR: Final = {
+    "MALLOC_ARENA_MAX": "2",
+    "MALLOC_MMAP_THRESHOLD_": str(4 * 2**20),
+    "MALLOC_TRIM_THRESHOLD_": str(4 * 2**20),
+}
+"""glibc's settings for gateway workers (mallopt(3)). By default each of their threads has a heap of its own, and one large
+request keeps them all from giving anything back."""
 _GONE_SOON: Final = {"TRUE": "preempted", "TERMINATE_ON_HOST_MAINTENANCE": "host maintenance"}
 """Values of `instance/preempted` and `instance/maintenance-event` that announce the VM's end."""
 
@@ -162,7 +169,7 @@ class _Vm:
         return Child(
             f"gateway-{index}",
             argv,
-            environment={"PROMETHEUS_MULTIPROC_DIR": str(self._settings.metrics_folder)},
+            environment=_ALLOCATOR | {"PROMETHEUS_MULTIPROC_DIR": str(self._settings.metrics_folder)},
             pass_fds=[descriptor],
             on_end=self._exposition.forget,
         )
