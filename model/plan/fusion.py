@@ -66,6 +66,23 @@ class Fusion:
         """Kernels that quantise anything."""
         return sum(number for kernel, number in self.kernels.items() if _QUANTISE in kernel)
 
+    def as_dict(self) -> dict[str, object]:
+        """For JSON."""
+        return {
+            "architecture": self.architecture,
+            "planBytes": self.plan_bytes,
+            "quantisingKernels": self.quantising,
+            "fusedKernels": self.fused,
+            "kernels": dict(self.kernels),
+            "findings": list(self.findings),
+        }
+
+    def lines(self) -> list[str]:
+        """In words."""
+        counted = f"{self.quantising} kernels quantise, {self.fused} of them behind bias and activation"
+        said = f"{self.architecture}: TensorRT-RTX builds it, {self.plan_bytes / 1e6:.1f} MB; {counted}"
+        return [said, *(f"  badly fused: {finding}" for finding in self.findings)]
+
 
 def unavailable() -> str:
     """Why TensorRT-RTX cannot run here, or nothing."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sys
 from pathlib import Path
 
@@ -12,6 +13,7 @@ from onnx import helper, numpy_helper
 
 from artifact.folder import ArtifactFolder
 from artifact.signature import Preprocessing
+from model.__main__ import main
 from model.errors import BuildError
 from model.export.half import half_graph
 from model.export.image_form import with_image_input
@@ -110,6 +112,18 @@ def test_a_graph_that_tensorrt_refuses_is_an_error_with_its_reason() -> None:
             tensor.CopyFrom(numpy_helper.from_array(np.int8(3), tensor.name))
     with pytest.raises(BuildError, match=r"TensorRT-RTX does not (parse|build) it"):
         check(graph)
+
+
+@needs_rtx
+def test_inspect_checks_a_graph_and_its_exit_status_tells(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    good = int8(two_branch_net())
+    onnx.save(good, tmp_path / "good.onnx")
+    onnx.save(planted(good, "first_out", "first_act"), tmp_path / "bad.onnx")
+    assert main(["inspect", str(tmp_path / "good.onnx"), "--fusion"]) == 0
+    assert "SM86: TensorRT-RTX builds it" in capsys.readouterr().out
+    assert main(["inspect", str(tmp_path / "bad.onnx"), "--fusion", "--json"]) == 1
+    fusion = json.loads(capsys.readouterr().out)["fusion"]
+    assert [len(result["findings"]) for result in fusion] == [1, 1]
 
 
 @needs_rtx
