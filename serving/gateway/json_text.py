@@ -21,6 +21,8 @@ from serving.tensors import Array
 
 _TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"|(?P<sign>-?)(?P<word>NaN|Inf(?:inity)?)', re.DOTALL)
 _WORDS: Final = (b"NaN", b"Inf")
+_SPELLINGS_BYTES: Final = 2**20
+"""Longest body whose words are respelt: Python does that, one string of the document after the other."""
 _NULL: Final = re.compile(b"null")
 
 
@@ -70,10 +72,12 @@ def _lenient(body: bytes, error: ValueError) -> Json:
     if not body:
         raise bad_request("JSON parse error: the document is empty")
     if body.startswith(codecs.BOM_UTF8) or any(word in body for word in _WORDS):
-        try:
-            return _first_keys(_TOKEN.sub(_python_word, body.decode("utf-8-sig")))
-        except (ValueError, RecursionError):
-            pass
+        for respell in (False, True) if len(body) <= _SPELLINGS_BYTES else (False,):
+            try:
+                text = body.decode("utf-8-sig")
+                return _first_keys(_TOKEN.sub(_python_word, text) if respell else text)
+            except (ValueError, RecursionError):
+                continue
     raise bad_request(f"JSON parse error: {error}")
 
 

@@ -15,7 +15,7 @@ import contract
 from artifact.signature import SignatureFile, TensorSpec
 from serving.gateway import predict
 from serving.gateway.body import Body
-from serving.gateway.http import Answer, Headers, bad_request, not_found, options
+from serving.gateway.http import Answer, Headers, HttpError, bad_request, not_found, options
 from serving.gateway.inference import Inference
 from serving.gateway.size import most_commas
 from serving.gateway.trace import Trace
@@ -127,7 +127,7 @@ class RestV1:
             raise not_found(f"Servable not found for request: {wanted}")
 
     @staticmethod
-    def _no_method(verb: str) -> Exception:
+    def _no_method(verb: str) -> HttpError:
         """What TensorFlow Serving says of a signature that was exported for predictions alone, as all here are."""
         kind, wanted = _OTHER_METHODS[verb], f"tensorflow/serving/{verb[1:]}"
         return bad_request(f"Expected {kind} signature method_name to be {wanted}. Was: {_METHOD_NAME}; use :predict")
