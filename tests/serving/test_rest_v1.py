@@ -11,8 +11,10 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
+import simplejpeg
 
 from artifact.signature import DType, Signature, SignatureFile, TensorSpec
 from serving.gateway import predict
@@ -396,3 +398,30 @@ async def test_a_batch_of_photos_answers_every_class(client: Client) -> None:
     reply = await client.predict({"inputs": [b64(colour_jpeg("red"))] * 3})
     assert reply.json["outputs"]["classes"] == [0, 1, 2]
     assert [len(row) for row in reply.json["outputs"]["probabilities"]] == [len(COLOURS)] * 3
+
+
+def encodings(colour: tuple[int, int, int]) -> dict[str, bytes]:
+    """A plain picture in every encoding that is taken."""
+    pixels = np.full((48, 64, 3), colour, np.uint8)
+    blue_first = np.ascontiguousarray(pixels[..., ::-1])
+    no_black = np.full(pixels.shape[:2], 255, np.uint8)
+    return {
+        "JPEG": bytes(cv2.imencode(".jpg", blue_first)[1]),
+        "progressive JPEG": bytes(cv2.imencode(".jpg", blue_first, [cv2.IMWRITE_JPEG_PROGRESSIVE, 1])[1]),
+        "CMYK JPEG": bytes(simplejpeg.encode_jpeg(np.dstack([pixels, no_black]), 95, "CMYK")),
+        "PNG": bytes(cv2.imencode(".png", blue_first)[1]),
+        "PNG with transparency": bytes(cv2.imencode(".png", np.dstack([blue_first, no_black]))[1]),
+        "greyscale JPEG": bytes(simplejpeg.encode_jpeg(np.full((48, 64, 1), 200, np.uint8), 95, "GRAY")),
+        "greyscale PNG": bytes(cv2.imencode(".png", np.full((48, 64), 200, np.uint8))[1]),
+    }
+
+
+async def test_pictures_are_taken_in_every_encoding_and_at_any_size(client: Client) -> None:
+    """api_rest, Encoding binary values: what the bytes are is the model's business, so here the preprocessing's."""
+    pictures = encodings((250, 120, 10))
+    reply = await client.predict({"instances": [b64(data) for data in pictures.values()]})
+    assert reply.status == 200, reply.body
+    ((_, inputs),) = client.router.batches
+    for name, pixels in zip(pictures, inputs["image"], strict=True):
+        expected = (200, 200, 200) if "greyscale" in name else (250, 120, 10)
+        assert abs(pixels.mean((0, 1)) - expected).max() < 4, name
