@@ -57,10 +57,10 @@ class AccessLog:
         if trace.answered:
             for stage in ("decode", "queue", "infer", "encode"):
                 fields[f"{stage}_ms"] = round(getattr(trace, f"{stage}_s") * 1e3, 2)
-        if failed:
+        if trace.reason:
             fields["reason"] = trace.reason
-            if self._unlogged:
-                fields["unlogged_failures"], self._unlogged = self._unlogged, 0
+        if failed and self._unlogged:
+            fields["unlogged_failures"], self._unlogged = self._unlogged, 0
         _log.log(logging.WARNING if failed else logging.INFO, "request", extra=fields)
 
     def _may_log_error(self) -> bool:

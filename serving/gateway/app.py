@@ -96,6 +96,7 @@ class Gateway:
         try:
             answer = await self._answer(scope["headers"], incoming, trace)
         except DisconnectedError:
+            trace.reason = "disconnected"
             self._over(trace, 0, 0, began)
             return
         except HttpError as error:

@@ -22,8 +22,8 @@ class Trace:
     bytes_in: int = 0
     images: int = 0
     answered: bool = False
-    reason: str = "disconnected"
-    """Why it was not answered."""
+    reason: str = ""
+    """Why it was refused or given up, in a word; empty for an answer, as a health check's 503 is one."""
     decode_s: float = 0.0
     queue_s: float = 0.0
     infer_s: float = 0.0

@@ -8,6 +8,7 @@ import logging
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,7 +21,7 @@ from serving.gateway.http import unavailable
 from serving.gateway.trace import Trace
 from serving.log import JsonFormatter
 from tests.model.tiny import colour_jpeg
-from tests.serving.conftest import Client, b64
+from tests.serving.conftest import SERVING, Client, b64
 
 RED = {"instances": [b64(colour_jpeg("red"))] * 3}
 
@@ -117,6 +118,14 @@ async def test_a_refused_request_says_why(client: Client, lines: list[dict[str, 
         (404, "bad_request", "WARNING"),
     ]
     assert len(lines[2]["path"]) == 200
+
+
+async def test_a_failing_health_check_is_an_answer_with_no_reason(client: Client, lines: list[dict[str, Any]]) -> None:
+    client.status = replace(SERVING, serving=False, reason="loading")
+    await client.request("GET", "/v1/models/default")
+    (line,) = lines
+    assert (line["status"], line["route"]) == (503, "status")
+    assert "reason" not in line
 
 
 async def test_a_client_that_leaves_is_status_0(
