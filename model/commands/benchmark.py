@@ -39,6 +39,12 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
         "--seconds", type=_seconds, default=1.0, help="least duration of one repetition (default: %(default)s)"
     )
     parser.add_argument(
+        "--device",
+        choices=("auto", "cpu", "gpu"),
+        default="auto",
+        help="where rows run; auto: the GPU where there is one that the artifact has plans for (default: %(default)s)",
+    )
+    parser.add_argument(
         "--source", default="", help="TensorFlow model of an artifact that does not name where it was made from"
     )
     parser.add_argument(
@@ -61,7 +67,9 @@ def _run(options: argparse.Namespace) -> int:
         raise BuildError(f"no such photo: {', '.join(missing)}")
     if options.out.exists() and not options.out.is_dir():
         raise BuildError(f"{options.out} is no folder: --out names the folder that the report is written into")
-    plan = Plan(options.precisions, tuple(options.image), options.batch, options.rounds, options.seconds)
+    plan = Plan(
+        options.precisions, tuple(options.image), options.batch, options.rounds, options.seconds, options.device
+    )
     on_terminal = sys.stderr.isatty() and not options.quiet
     with Terminal() if on_terminal else nullcontext(Quiet() if options.quiet else Lines()) as reporter:
         subject = subject_of(

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal, get_args
 
-from artifact.manifest import graph_path
+from artifact.manifest import Precision, graph_path
 from artifact.signature import Form
 from model.build.machine import machine_class, tool_versions
 from model.build.progress import Reporter
+from model.compare.device import DeviceChoice, gpu_device
 from model.compare.process import RowProcess
 from model.compare.runners import NOT_REPRESENTATIVE, RowSpec
 from model.compare.subject import Subject
@@ -44,6 +45,7 @@ class Plan:
     batches: tuple[int, ...] = BATCHES
     rounds: int = ROUNDS
     seconds: float = ROUND_S
+    device: DeviceChoice = "auto"
 
 
 def compare(subject: Subject, plan: Plan, logs: Path, reporter: Reporter) -> Comparison:
@@ -61,7 +63,8 @@ def compare(subject: Subject, plan: Plan, logs: Path, reporter: Reporter) -> Com
 class _Session:
     def __init__(self, subject: Subject, plan: Plan, logs: Path, reporter: Reporter) -> None:
         self._subject, self._plan, self._logs, self._reporter = subject, plan, logs, reporter
-        self._device = machine_class()
+        self._gpu = gpu_device(subject.artifact, plan.device)
+        self._device = self._gpu.gpu.name if self._gpu else machine_class()
         self._cores = len(os.sched_getaffinity(0))
         self._missing: list[Missing] = []
         self._trials: list[Trial] = []
@@ -72,7 +75,7 @@ class _Session:
         self._photos = plan.photos or _packaged_photos(subject)
 
     def run(self, running: ExitStack) -> Comparison:
-        specs = list(self._onnx_specs())
+        specs = list(self._graph_specs())
         rows: dict[str, RowProcess] = {}
         chosen: dict[str, RowSpec] = {}
         native = self._best_native(running) if _NATIVE in self._plan.precisions else {}
@@ -98,24 +101,29 @@ class _Session:
             trials=tuple(self._trials),
         )
 
-    def _onnx_specs(self) -> Iterator[RowSpec]:
-        """The precisions' graphs, as a CPU runs them."""
+    def _graph_specs(self) -> Iterator[RowSpec]:
+        """What runs each precision: a TensorRT plan on a GPU, else the graph for a CPU."""
         artifact, form = self._subject.artifact, self._subject.signature.form
         for precision in self._plan.precisions:
             if precision == _NATIVE:
                 continue
-            stored = "int8-cpu" if precision == "int8" else precision
-            name = graph_path(stored, form)
+            row: Precision
+            if self._gpu:
+                row, name = precision, f"{self._gpu.plan.folder}/{precision}.{form}.plan"
+            else:
+                row = "int8-cpu" if precision == "int8" else precision
+                name = graph_path(row, form)
             if name not in artifact.manifest.files:
-                self._missing.append(Missing(stored, f"the artifact has no {name}"))
+                self._missing.append(Missing(row, f"the artifact has no {name}"))
                 continue
             yield RowSpec(
-                row=stored,
-                kind="onnxruntime",
+                row=row,
+                kind="tensorrt" if self._gpu else "onnxruntime",
                 model=(artifact.path / name).resolve(),
                 output=self._subject.output,
                 threads=self._cores,
-                note=NOT_REPRESENTATIVE if precision == "fp16" else "",
+                on_gpu=self._gpu is not None,
+                note=NOT_REPRESENTATIVE if precision == "fp16" and not self._gpu else "",
             )
 
     def _start(self, spec: RowSpec) -> RowProcess:
@@ -151,6 +159,7 @@ class _Session:
                     output=native.output,
                     threads=threads,
                     xla=xla,
+                    on_gpu=self._gpu is not None,
                 )
                 self._reporter.line(f"  trying TensorFlow, {spec.options}, {threads} threads")
                 try:

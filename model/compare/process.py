@@ -29,7 +29,7 @@ class RowProcess(AbstractContextManager["RowProcess"]):
         BuildError: the row cannot be loaded or run; the message is the process's own, with where its log is.
     """
 
-    def __init__(self, start: Start, log: Path, on_gpu: bool = False) -> None:
+    def __init__(self, start: Start, log: Path) -> None:
         self._name, self._log = start.spec.row, log
         with log.open("ab") as stream:
             self._process = subprocess.Popen(
@@ -38,7 +38,7 @@ class RowProcess(AbstractContextManager["RowProcess"]):
                 stdout=subprocess.PIPE,
                 stderr=stream,
                 cwd=_REPOSITORY,
-                env={**os.environ, **_QUIET, **({} if on_gpu else _NO_GPU)},
+                env={**os.environ, **_QUIET, **({} if start.spec.on_gpu else _NO_GPU)},
                 text=True,
                 encoding="utf-8",
             )

@@ -37,6 +37,8 @@ class RowSpec(BaseModel):
     """The output that is answered."""
     threads: int
     xla: bool = False
+    on_gpu: bool = False
+    """Whether it must run on a GPU."""
     note: str = ""
 
     @property
@@ -85,9 +87,11 @@ class OnnxRuntimeRunner:
 class TensorFlowGraphRunner:
     """A frozen TensorFlow graph, on what TensorFlow finds: a CPU, or a GPU that the process may see."""
 
-    def __init__(self, model: FrozenSignature, output: str, xla: bool = False) -> None:
+    def __init__(self, model: FrozenSignature, output: str, xla: bool = False, on_gpu: bool = False) -> None:
         import tensorflow as tf  # noqa: PLC0415 - takes seconds, and ONNX rows need none of it
 
+        if on_gpu and not tf.config.list_physical_devices("GPU"):
+            raise BuildError(f"TensorFlow {tf.__version__} sees no GPU here: install the one with CUDA's libraries")
         self.runtime = f"TensorFlow {tf.__version__}"
         self._run = model.runner(output, xla=xla)
 
@@ -106,7 +110,9 @@ def load_runner(spec: RowSpec) -> Runner:
         return OnnxRuntimeRunner(spec.model, spec.output, spec.threads)
     if spec.kind == "tensorflow":
         return _tensorflow(spec)
-    raise BuildError(f"{spec.model.name} needs TensorRT, which this row has no loader for")
+    from model.compare.tensorrt_runner import TensorrtRunner  # noqa: PLC0415 - rows on a CPU need none of it
+
+    return TensorrtRunner(spec.model, spec.output)
 
 
 def save_native(model: FrozenSignature, folder: Path) -> None:
@@ -125,4 +131,4 @@ def _tensorflow(spec: RowSpec) -> Runner:
     graph = tf.compat.v1.GraphDef.FromString((spec.model / GRAPH_FILE).read_bytes())
     names = json.loads((spec.model / NAMES_FILE).read_text(encoding="utf-8"))
     frozen = FrozenSignature(graph, names["inputs"], names["outputs"])
-    return TensorFlowGraphRunner(frozen, spec.output, spec.xla)
+    return TensorFlowGraphRunner(frozen, spec.output, spec.xla, spec.on_gpu)

@@ -16,9 +16,9 @@ from artifact.manifest import MANIFEST_FILE
 from artifact.recipe import BuildRequest
 from artifact.repository import fetch
 from artifact.signature import Signature, TensorSpec
-from artifact.source import is_stored
+from artifact.source import is_stored, source_identity
 from artifact.uri import ArtifactUri
-from model.build.progress import Reporter
+from model.build.progress import Reporter, native_output_to
 from model.compare.runners import NAMES_FILE, save_native
 from model.errors import BuildError
 from model.source.models import Layout
@@ -26,6 +26,7 @@ from model.source.models import Layout
 _OUTPUT: Final = "output"
 _LAYOUT: Final = "layout"
 _IMAGENET_CLASSES: Final = 1000
+_LOG: Final = "libraries.log"
 _FACTS_FILE: Final = "model.json"
 
 
@@ -128,6 +129,7 @@ def subject_of(
         ArtifactError, BuildError, ValueError: as `find_artifact` and the build.
     """
     artifact = find_artifact(model, cache)
+    artifact_named = artifact is not None
     if artifact is None:
         from model.build.pipeline import build  # noqa: PLC0415 - whoever compares a ready artifact builds nothing
 
@@ -139,10 +141,18 @@ def subject_of(
     native, missing = None, ""
     if want_native:
         try:
+            if source and artifact_named:
+                _check_source(artifact, source, repository)
             native = _native(artifact, source, cache, reporter.line)
         except (BuildError, ValueError) as error:
             missing = f"{error}; name the TensorFlow model with --source"
     return Subject(model, artifact, forms.get("image") or forms["tensor"], native, missing)
+
+
+def _check_source(artifact: ArtifactFolder, source: str, repository: Path) -> None:
+    named, made_from = source_identity(source, repository), artifact.manifest.inputs["source"]
+    if named != made_from:
+        raise BuildError(f"{source} is {named}, and the artifact was made from {made_from}")
 
 
 def _native(artifact: ArtifactFolder, source: str, cache: Path, line: Callable[[str], None]) -> Native:
@@ -151,11 +161,16 @@ def _native(artifact: ArtifactFolder, source: str, cache: Path, line: Callable[[
     if not source and named == "content":
         raise BuildError("the artifact was made from a file that it does not name")
     interface: dict[str, Any] = json.loads(inputs.get("interface", "{}"))
-    interface.pop("labels", None)
+    # Labels are known from the artifact, and their file may be gone.
+    read_as = {
+        name: value for name, value in interface.items() if name in BuildRequest.model_fields and name != "labels"
+    }
     place = cache / f"native-{artifact.manifest.key}"
     if not (place / NAMES_FILE).is_file():
         line(f"  reading the TensorFlow model {named}")
-        _save(BuildRequest.model_validate({"source": named, **interface}), place)
+        cache.mkdir(parents=True, exist_ok=True)
+        with native_output_to(cache / _LOG):
+            _save(BuildRequest.model_validate({**read_as, "source": named}), place)
     facts = json.loads((place / _FACTS_FILE).read_text(encoding="utf-8"))
     return Native(place, facts[_OUTPUT], facts[_LAYOUT])
 

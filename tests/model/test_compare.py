@@ -13,10 +13,11 @@ import pytest
 
 from artifact.errors import ArtifactError
 from artifact.folder import ArtifactFolder
-from artifact.manifest import SpeedRow
+from artifact.manifest import FileEntry, SpeedRow
+from artifact.manifest import Plan as ManifestPlan
 from artifact.signature import TensorSpec
 from model.__main__ import main
-from model.compare import benchmark
+from model.compare import benchmark, device
 from model.compare.benchmark import Plan, compare
 from model.compare.feed import Feed, random_tensors
 from model.compare.runners import RowSpec
@@ -24,6 +25,7 @@ from model.compare.subject import Native, Subject, existing_artifact, subject_of
 from model.compare.timing import InProcess, Setting, interleave, throughputs
 from model.compare.worker import Start, serve
 from model.errors import BuildError
+from model.plan.target import Gpu
 from tests.model.tiny import COLOURS, SIZE, colour_jpeg, tiny_signatures, write_tiny_artifact
 
 Capture = pytest.CaptureFixture[str]
@@ -171,8 +173,8 @@ class FakeProcess:
     started: list[RowSpec]
     broken: Callable[[RowSpec], bool]
 
-    def __init__(self, start: Start, log: Path, on_gpu: bool = False) -> None:
-        del log, on_gpu
+    def __init__(self, start: Start, log: Path) -> None:
+        del log
         spec = start.spec
         FakeProcess.started.append(spec)
         if FakeProcess.broken(spec):
@@ -196,7 +198,7 @@ class FakeProcess:
         del seconds
         assert not self.closed
         self.timed.append(setting.batch)
-        per_image = {"native": 8.0, "fp32": 4.0, "fp16": 9.0, "int8-cpu": 2.0}[self.spec.row]
+        per_image = {"native": 8.0, "fp32": 4.0, "fp16": 9.0, "int8-cpu": 2.0, "int8": 1.0}[self.spec.row]
         if self.spec.kind == "tensorflow":
             per_image /= self.spec.threads
             if self.spec.xla:
@@ -442,3 +444,34 @@ def test_a_model_of_a_fixed_batch_is_measured_at_that_batch_alone(
     assert {row.batch for row in found.speed} == {4}
     assert told.lines[0] == "  the model takes 4 images at once, so that is the only batch size"
     assert [spec.row for spec in faked.started] == ["int8-cpu"]
+
+
+def test_on_a_gpu_rows_are_plans_and_tensorflow_must_see_it(
+    artifact: ArtifactFolder,
+    photos: tuple[Path, ...],
+    faked: type[FakeProcess],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    folder = "plans/nvidia-tesla-t4-sm75-trt10.13.2.6"
+    (artifact.path / folder).mkdir(parents=True)
+    (artifact.path / folder / "int8.image.plan").write_bytes(b"a plan")
+    plan = ManifestPlan(gpu="nvidia-tesla-t4", compute_capability="7.5", tensorrt="10.13.2.6", folder=folder)
+    files = {**artifact.manifest.files, f"{folder}/int8.image.plan": FileEntry(sha256="0" * 64, size=6)}
+    artifact.manifest = artifact.manifest.model_copy(update={"plans": (plan,), "files": files})
+    monkeypatch.setattr(device, "visible_gpus", lambda: (Gpu("Tesla T4", "7.5"),))
+    asked = Plan(("native", "fp16", "int8"), photos, (1,), rounds=1, seconds=0.1)
+    told = compare(subject(artifact, tmp_path), asked, tmp_path / "logs", Silent())
+    assert {(row.row, row.device, row.size_bytes) for row in told.speed} == {
+        ("native", "Tesla T4", 4),
+        ("int8", "Tesla T4", 6),
+    }
+    assert [missing.reason for missing in told.missing] == [f"the artifact has no {folder}/fp16.image.plan"]
+    assert {(spec.kind, spec.on_gpu) for spec in faked.started} == {("tensorflow", True), ("tensorrt", True)}
+
+
+def test_another_model_than_the_artifacts_own_is_no_native_row(artifact: ArtifactFolder, tmp_path: Path) -> None:
+    found = subject_of(str(artifact.path), REPOSITORY, tmp_path, Silent(), source="builtin:smoke")
+    assert found.native is None
+    assert found.native_missing.startswith("builtin:smoke is builtin:smoke@")
+    assert "the artifact was made from test:tiny; name the TensorFlow model with --source" in found.native_missing
