@@ -19,6 +19,7 @@ from components.outputs import Outputs
 from components.remarks import remarks
 from components.services import Services, ServicesArgs
 from components.settings import load
+from components.uploads import uploads
 from components.vm_metadata import builder_metadata, serving_metadata
 
 repository = Path(__file__).resolve().parent
@@ -32,6 +33,7 @@ services = Services("services", ServicesArgs(names=names))
 after = pulumi.ResourceOptions(depends_on=services.enabled)
 identity = Identity("identity", IdentityArgs(names=names), after)
 network = Network("network", NetworkArgs(names=names, settings=settings, account=identity.serving_email), after)
+sent = uploads(repository, names, settings)
 model = ModelBuild(
     "model",
     ModelBuildArgs(
@@ -40,7 +42,8 @@ model = ModelBuild(
         key=key,
         code=write_bundle(repository, SERVING_CODE),
         builder_code=write_bundle(repository, BUILDER_CODE),
-        builder_metadata=builder_metadata(repository, names, settings),
+        uploads=sent,
+        builder_metadata=builder_metadata(repository, names, settings, sent),
         builder_subnetwork=network.subnetwork(settings.builder_region),
         builder_email=identity.builder_email,
         builder_member=identity.builder_member,

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import re
 from pathlib import Path
 from typing import Final, Literal
 
@@ -15,13 +13,11 @@ from artifact.builtin import BUILTIN
 from artifact.key import ArtifactInputs, code_digest
 from artifact.manifest import Runtime
 from artifact.signature import Preprocessing
-from artifact.source import calibration_identity, source_identity
+from artifact.source import calibration_identity, labels_identity, source_identity
 
 CalibrationMethod = Literal["max", "percentile", "mse", "entropy"]
 NONE: Final = "none"
 """TensorRT version and GPU type of an artifact without plans."""
-OBJECT_WITH_GENERATION: Final = re.compile(r"gs://[^/#]+/[^#]+#[0-9]+")
-"""Address of one version of an object in Cloud Storage: its content never changes."""
 _INTERFACE: Final = {
     "signature",
     "input_names",
@@ -72,11 +68,12 @@ class BuildRequest(BaseModel):
     input_names: tuple[str, ...] = ()
     """Tensors of a frozen graph that are fed, which has no signature to name them."""
     output_names: tuple[str, ...] = ()
-    """Tensors of a frozen graph that are answered."""
+    """Outputs to keep: tensors of a frozen graph, or some of a signature's outputs; empty: all."""
     preprocess: Literal["", "exact", "fast"] = ""
     """Of a model that takes JPEGs: `exact` keeps its own filter, `fast` takes serving's; empty: as the model does."""
     labels: str = ""
-    """Text file with a line a class: a path, or `gs://bucket/object#generation`; empty for the model's own, or none."""
+    """Text file with a line a class: a path, `gs://bucket/object#generation`, or `builtin` for ImageNet's 1000 names;
+    empty for the model's own, or none."""
     label_offset: int | None = None
     """Subtracted from a class index to find its line of `labels`; None to find it from the number of classes."""
     preprocessing: Preprocessing | None = None
@@ -92,35 +89,14 @@ class BuildRequest(BaseModel):
         return ArtifactInputs(
             source=source_identity(self.source, repository),
             calibration=calibration_identity(self.calibration, repository),
-            interface=self._interface(repository),
+            interface=self._interface(),
             recipe=self.recipe.canonical(self.runtime),
             code=code_digest(repository),
             tensorrt=self.tensorrt if on_gpu else NONE,
             gpu_type=self.gpu_type if on_gpu else NONE,
         )
 
-    def _interface(self, repository: Path) -> str:
+    def _interface(self) -> str:
         asked = self.model_dump(mode="json", include=_INTERFACE)
-        asked["labels"] = labels_identity(self.labels, repository)
+        asked["labels"] = labels_identity(self.labels)
         return json.dumps(asked, sort_keys=True, separators=(",", ":"))
-
-
-def labels_identity(labels: str, repository: Path) -> str:
-    """What a labels file is in the key: its generation in Cloud Storage, or the SHA-256 of its content.
-
-    Raises:
-        ValueError: no such file, or an object without a generation, whose content could change under one key.
-    """
-    if not labels:
-        return ""
-    if labels.startswith("gs://"):
-        if not OBJECT_WITH_GENERATION.fullmatch(labels):
-            raise ValueError(
-                f"labels {labels!r} name no generation: write gs://bucket/object#generation, as `gcloud storage ls -a` "
-                "shows it"
-            )
-        return labels
-    path = repository / labels
-    if not path.is_file():
-        raise ValueError(f"labels {labels!r} are no file: name a text file with one line a class, or gs://...")
-    return f"file@{hashlib.sha256(path.read_bytes()).hexdigest()}"

@@ -22,11 +22,14 @@ TAR_SUFFIXES: Final = (".tar", ".tar.gz", ".tgz")
 FROZEN_SUFFIX: Final = ".pb"
 TENSORS_SUFFIX: Final = ".npz"
 PHOTO_SUFFIXES: Final = (".jpg", ".jpeg", ".png")
+SOURCE_SUFFIXES: Final = (*TAR_SUFFIXES, FROZEN_SUFFIX)
+CALIBRATION_SUFFIXES: Final = (*TAR_SUFFIXES, TENSORS_SUFFIX)
+LABELS_SUFFIXES: Final = (".txt",)
 _OBJECT: Final = re.compile(
     r"gs://(?P<bucket>[a-z0-9][a-z0-9._-]{1,220}[a-z0-9])/(?P<name>[^#]+)"
     r"(?:#(?:(?P<generation>[1-9][0-9]*)|sha256:(?P<sha256>[0-9a-f]{64})))?"
 )
-_CHUNK: Final = 2**20
+_PACKAGED: Final = {"model.source": f"{BUILTIN}:<name> and {KERAS}:<Name>"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,15 +95,7 @@ def source_identity(source: str, repository: Path) -> str:
     """
     if is_packaged(source):
         return model_identity(source, repository)
-    suffixes = (*TAR_SUFFIXES, FROZEN_SUFFIX)
-    if is_stored(source):
-        return _stored_identity(source, suffixes)
-    path = _existing(source, "model.source", f"{BUILTIN}:<name> and {KERAS}:<Name>")
-    if path.is_dir() and saved_model_folder(path) is None:
-        raise ValueError(f"{source} is no SavedModel: neither it nor its one subfolder holds {SAVED_MODEL}")
-    if path.is_file():
-        _check_suffix(source, suffixes)
-    return f"content@{content_digest(path)}"
+    return _identity(source, "model.source", SOURCE_SUFFIXES)
 
 
 def calibration_identity(calibration: str, repository: Path) -> str:
@@ -111,13 +106,39 @@ def calibration_identity(calibration: str, repository: Path) -> str:
     """
     if calibration == BUILTIN:
         return photos_identity(repository)
-    suffixes = (*TAR_SUFFIXES, TENSORS_SUFFIX)
-    if is_stored(calibration):
-        return _stored_identity(calibration, suffixes)
-    path = _existing(calibration, "model.calibration", f"`{BUILTIN}`")
+    return _identity(calibration, "model.calibration", CALIBRATION_SUFFIXES)
+
+
+def labels_identity(labels: str) -> str:
+    """What the `model.labels` setting is in the key: nothing, `builtin` (ImageNet's names), or a text file.
+
+    Raises:
+        ValueError: not there, or an object without a generation.
+    """
+    if labels in ("", BUILTIN):
+        return labels
+    return _identity(labels, "model.labels", LABELS_SUFFIXES)
+
+
+def check_address(address: str, setting: str, suffixes: tuple[str, ...]) -> None:
+    """Check an address in Cloud Storage or a path, without reading what is there.
+
+    Raises:
+        ValueError: no version, no file or folder of that name, or of no known kind.
+    """
+    if is_stored(address):
+        _check_suffix(StoredObject.parse(address).name, suffixes)
+        return
+    path = Path(address).expanduser()
+    if not path.exists():
+        raise ValueError(
+            f"{setting} {address!r} is unknown: it is no file or folder of this machine (looked in {Path.cwd()}), and "
+            f"none of gs://bucket/object#generation, {_PACKAGED.get(setting, f'`{BUILTIN}`')}"
+        )
     if path.is_file():
-        _check_suffix(calibration, suffixes)
-    return f"content@{content_digest(path)}"
+        _check_suffix(address, suffixes)
+    elif setting == "model.source" and saved_model_folder(path) is None:
+        raise ValueError(f"{address} is no SavedModel: neither it nor its one subfolder holds {SAVED_MODEL}")
 
 
 def saved_model_folder(folder: Path) -> Path | None:
@@ -179,20 +200,11 @@ def _as_file(sink: Sink) -> IO[bytes]:
     return sink  # type: ignore[return-value]
 
 
-def _stored_identity(address: str, suffixes: tuple[str, ...]) -> str:
-    stored = StoredObject.parse(address)
-    _check_suffix(stored.name, suffixes)
-    return stored.identity
-
-
-def _existing(address: str, setting: str, packaged: str) -> Path:
-    path = Path(address).expanduser()
-    if not path.exists():
-        raise ValueError(
-            f"{setting} {address!r} is unknown: it is no file or folder of this machine (looked in {Path.cwd()}), and "
-            f"none of gs://bucket/object#generation, {packaged}"
-        )
-    return path
+def _identity(address: str, setting: str, suffixes: tuple[str, ...]) -> str:
+    check_address(address, setting, suffixes)
+    if is_stored(address):
+        return StoredObject.parse(address).identity
+    return f"content@{content_digest(Path(address).expanduser())}"
 
 
 def _check_suffix(name: str, suffixes: tuple[str, ...]) -> None:

@@ -18,7 +18,7 @@ def wanted(settings: Settings) -> BuildRequest:
         input_names=settings.model.input_names,
         output_names=settings.model.output_names,
         preprocess=settings.model.preprocess,
-        preprocessing=settings.model.preprocessing,
+        preprocessing=settings.model.preprocessing.preprocessing if settings.model.preprocessing else None,
         labels=settings.model.labels,
         label_offset=settings.model.label_offset,
         recipe=settings.model.recipe,

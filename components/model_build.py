@@ -12,6 +12,7 @@ from components.builder import Builder, BuilderArgs
 from components.bundle import Bundle
 from components.naming import BucketRole, Names
 from components.settings import Settings
+from components.uploads import Upload, foreign_buckets
 
 OBJECT_VIEWER: Final = "roles/storage.objectViewer"
 OBJECT_CREATOR: Final = "roles/storage.objectCreator"
@@ -30,6 +31,8 @@ class ModelBuildArgs:
     """What serving VMs run."""
     builder_code: Bundle
     """What the builder VM runs."""
+    uploads: Sequence[Upload]
+    """Files of this machine that the builder VM needs."""
     builder_metadata: Mapping[str, pulumi.Input[str]]
     """What it is told, without the addresses of code and artifact."""
     builder_subnetwork: pulumi.Input[str]
@@ -74,6 +77,11 @@ class ModelBuild(pulumi.ComponentResource):
             self._grant("inputs-builder-reads", inputs, OBJECT_VIEWER, args.builder_member),
             self._grant(f"{artifacts}-builder-creates", self.artifact_bucket, OBJECT_CREATOR, args.builder_member),
             self._grant(f"{artifacts}-builder-reads", self.artifact_bucket, OBJECT_VIEWER, args.builder_member),
+            *(
+                self._grant(f"source-{bucket}-builder-reads", bucket, OBJECT_VIEWER, args.builder_member)
+                for bucket in foreign_buckets(args.settings)
+                if bucket not in {shared, args.names.bucket("inputs"), args.names.bucket("artifacts")}
+            ),
         ]
         self.bindings = [
             self._grant("inputs-serving-reads", inputs, OBJECT_VIEWER, args.serving_member),
@@ -90,7 +98,8 @@ class ModelBuild(pulumi.ComponentResource):
             self.model_uri = pulumi.Output.concat("gs://", self.artifact_bucket, "/models/", args.key, "/")
         self.code_sha256 = args.code.sha256
         self.code_uri = self._code("serving-code", inputs, args.code)
-        self.builders = [] if ready else [self._builder(inputs, builder_bindings)]
+        sent = [self._upload(inputs, upload) for upload in args.uploads]
+        self.builders = [] if ready else [self._builder(inputs, [*builder_bindings, *sent])]
         self.register_outputs({"modelUri": self.model_uri, "artifactBucket": self.artifact_bucket})
 
     def _bucket(self, role: BucketRole) -> pulumi.Output[str]:
@@ -116,7 +125,7 @@ class ModelBuild(pulumi.ComponentResource):
             opts=pulumi.ResourceOptions(parent=self),
         )
 
-    def _builder(self, inputs: pulumi.Input[str], bindings: Sequence[pulumi.Resource]) -> pulumi.Resource:
+    def _builder(self, inputs: pulumi.Input[str], needs: Sequence[pulumi.Resource]) -> pulumi.Resource:
         args = self._args
         addresses: dict[str, pulumi.Input[str]] = {
             contract.ARTIFACT_KEY: self.model_uri,
@@ -130,10 +139,21 @@ class ModelBuild(pulumi.ComponentResource):
             subnetwork=args.builder_subnetwork,
             service_account=args.builder_email,
             metadata={**args.builder_metadata, **addresses},
-            boot_needs=[*args.builder_needs, *bindings],
+            boot_needs=[*args.builder_needs, *needs],
             hooks=args.builder_hooks,
         )
         return Builder(f"{self._name}-builder", vm, pulumi.ResourceOptions(parent=self)).instance
+
+    def _upload(self, bucket: pulumi.Input[str], upload: Upload) -> pulumi.Resource:
+        return gcp.storage.BucketObject(
+            f"{self._name}-{upload.field}",
+            bucket=bucket,
+            name=upload.stored.name,
+            source=pulumi.FileAsset(upload.path.as_posix()),
+            content_type="application/octet-stream",
+            # Its name is its content, so another one can be there before this one goes.
+            opts=pulumi.ResourceOptions(parent=self, delete_before_replace=False),
+        )
 
     def _code(self, role: str, bucket: pulumi.Input[str], code: Bundle) -> pulumi.Output[str]:
         """Upload a bundle; its address."""

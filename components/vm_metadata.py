@@ -9,6 +9,7 @@ from components.artifact_key import wanted
 from components.model_build import ModelBuild
 from components.naming import Names
 from components.settings import Settings
+from components.uploads import Upload, uploaded
 
 
 def serving_metadata(
@@ -28,13 +29,18 @@ def serving_metadata(
     }
 
 
-def builder_metadata(repository: Path, names: Names, settings: Settings) -> dict[str, pulumi.Input[str]]:
-    """Metadata of a builder VM by key, without the addresses that ModelBuild knows."""
+def builder_metadata(
+    repository: Path, names: Names, settings: Settings, sent: tuple[Upload, ...]
+) -> dict[str, pulumi.Input[str]]:
+    """Metadata of a builder VM by key, without the addresses that ModelBuild knows.
+
+    `sent` is what it finds uploaded.
+    """
     on_gpu = settings.model.runtime == "tensorrt"
     return {
         contract.STARTUP_SCRIPT_KEY: (repository / "startup" / "builder.sh").read_text(encoding="utf-8"),
         contract.CONTAINER_KEY: settings.model.builder.container,
         contract.GPU_COUNT_KEY: str(int(on_gpu)),
         contract.STACK_KEY: f"{names.program}/{names.stack}",
-        contract.BUILD_REQUEST_KEY: wanted(settings).model_dump_json(),
+        contract.BUILD_REQUEST_KEY: uploaded(wanted(settings), sent).model_dump_json(),
     }

@@ -16,6 +16,7 @@ from artifact.key import artifact_key
 from artifact.manifest import Manifest, Runtime
 from artifact.recipe import NONE, BuildRequest, CalibrationMethod, Recipe
 from artifact.run import new_run, valid_run
+from artifact.signature import Preprocessing
 from model.commands import benchmark, inspection
 from model.errors import BuildError
 
@@ -24,6 +25,10 @@ if TYPE_CHECKING:
 
 _REPOSITORY = Path(__file__).resolve().parents[1]
 _Schema = TypeVar("_Schema", bound=BaseModel)
+_PREPROCESSING = (
+    '{"decoder": "fast", "interpolation": "linear", "cropFraction": 0.875, "height": 224, "width": 224, '
+    '"mean": [127.5, 127.5, 127.5], "std": [127.5, 127.5, 127.5]}'
+)
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -75,7 +80,23 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
     defaults = BuildRequest()
     parser.add_argument("--request", type=_build_request, metavar="JSON", help="all that follows, as one JSON object")
     parser.add_argument("--source", default=defaults.source, help="model to convert (default: %(default)s)")
-    parser.add_argument("--calibration", default=defaults.calibration, help="photos (default: %(default)s)")
+    parser.add_argument(
+        "--calibration", default=defaults.calibration, help="photos, or rows of tensors (default: %(default)s)"
+    )
+    parser.add_argument("--signature", default="", metavar="NAME", help="of a SavedModel (default: serving_default)")
+    parser.add_argument(
+        "--input-names", type=_names, default=(), metavar="A,B", help="tensors that a frozen graph takes"
+    )
+    parser.add_argument("--output-names", type=_names, default=(), metavar="A,B", help="outputs to keep (default: all)")
+    parser.add_argument("--labels", default="", metavar="FILE", help="text file with one line a class")
+    parser.add_argument("--label-offset", type=int, metavar="N", help="class that the first line of the labels names")
+    parser.add_argument("--preprocess", default="", choices=("exact", "fast"), help="of a model that takes JPEGs")
+    parser.add_argument(
+        "--preprocessing",
+        type=_preprocessing,
+        metavar="JSON",
+        help="how photos become the input of one that takes numbers",
+    )
     parser.add_argument("--runtime", default=defaults.runtime, choices=get_args(Runtime), help="what will run it")
     parser.add_argument("--recipe", type=_recipe, default=Recipe(), metavar="JSON", help="as the setting model.recipe")
     parser.add_argument("--method", choices=get_args(CalibrationMethod), help="overrides the recipe's")
@@ -99,14 +120,21 @@ def _build_request(text: str) -> BuildRequest:
     return _parsed(BuildRequest, "request", text)
 
 
+def _preprocessing(text: str) -> Preprocessing:
+    return _parsed(Preprocessing, "preprocessing", text)
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
+
+
 def _parsed(schema: type[_Schema], what: str, text: str) -> _Schema:
     try:
         return schema.model_validate_json(text)
     except ValidationError as error:
         faults = "; ".join(f"{'.'.join(map(str, fault['loc'])) or what}: {fault['msg']}" for fault in error.errors())
-        raise argparse.ArgumentTypeError(
-            f"{faults}; a {what} is, for example, {schema().model_dump_json(by_alias=True)}"
-        ) from None
+        example = _PREPROCESSING if schema is Preprocessing else schema().model_dump_json(by_alias=True)
+        raise argparse.ArgumentTypeError(f"{faults}; a {what} is, for example, {example}") from None
 
 
 def _run(text: str) -> str:
@@ -125,6 +153,13 @@ def _request(options: argparse.Namespace) -> BuildRequest:
     return BuildRequest(
         source=options.source,
         calibration=options.calibration,
+        signature=options.signature,
+        input_names=options.input_names,
+        output_names=options.output_names,
+        labels=options.labels,
+        label_offset=options.label_offset,
+        preprocess=options.preprocess,
+        preprocessing=options.preprocessing,
         recipe=recipe,
         runtime=options.runtime,
         tensorrt=options.tensorrt,

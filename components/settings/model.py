@@ -6,41 +6,50 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field
 
-from artifact.builtin import BUILTIN, MODEL_PACKAGES
+from artifact.builtin import BUILTIN, KERAS, KERAS_MODELS, MODEL_PACKAGES
 from artifact.manifest import Runtime
-from artifact.recipe import OBJECT_WITH_GENERATION, Recipe
+from artifact.recipe import Recipe
 from artifact.signature import Preprocessing
+from artifact.source import CALIBRATION_SUFFIXES, LABELS_SUFFIXES, SOURCE_SUFFIXES, check_address, is_packaged
 from artifact.uri import ArtifactUri
 from components.settings.builder import BuilderSettings
 from components.settings.section import Refusal, Section, refuse
 
 SOURCES = tuple(f"{BUILTIN}:{name}" for name in sorted(MODEL_PACKAGES))
+_FILES = "gs://<bucket>/<object>#<generation> or a path, whose name ends in"
 
 
 def _known_source(source: str) -> str:
-    if source not in SOURCES:
-        raise refuse(
-            Refusal(source, " or ".join(SOURCES), "name a built-in model, or set model.artifact to a ready one")
-        )
-    return source
+    if is_packaged(source):
+        known = (*SOURCES, *(f"{KERAS}:{name}" for name in KERAS_MODELS))
+        if source not in known:
+            raise refuse(Refusal(source, ", ".join(known), "name one of these, or your own model's address"))
+        return source
+    kinds = f"{_FILES} {', '.join(SOURCE_SUFFIXES)}, a SavedModel's folder, {SOURCES[0]}, or {KERAS}:<Name>"
+    return _checked(source, "model.source", kinds, SOURCE_SUFFIXES)
 
 
 def _known_calibration(calibration: str) -> str:
-    if calibration != BUILTIN:
-        raise refuse(Refusal(calibration, BUILTIN, "leave model.calibration out: the packaged photos are the default"))
-    return calibration
+    kinds = f"{BUILTIN}, a folder of photos, {_FILES} {', '.join(CALIBRATION_SUFFIXES)}"
+    return (
+        calibration
+        if calibration == BUILTIN
+        else _checked(calibration, "model.calibration", kinds, CALIBRATION_SUFFIXES)
+    )
 
 
 def _known_labels(labels: str) -> str:
-    if labels and not OBJECT_WITH_GENERATION.fullmatch(labels):
-        raise refuse(
-            Refusal(
-                labels,
-                "gs://<bucket>/<object>#<generation>",
-                "upload the file with one line a class, and copy its address from `gcloud storage ls -a`",
-            )
-        )
-    return labels
+    kinds = f"{BUILTIN}, {_FILES} {', '.join(LABELS_SUFFIXES)}"
+    return labels if labels in ("", BUILTIN) else _checked(labels, "model.labels", kinds, LABELS_SUFFIXES)
+
+
+def _checked(address: str, setting: str, allowed: str, suffixes: tuple[str, ...]) -> str:
+    try:
+        check_address(address, setting, suffixes)
+    except ValueError as error:
+        ready = "; or set model.artifact to a ready one" if setting == "model.source" else ""
+        raise refuse(Refusal(address, allowed, f"{error}{ready}")) from None
+    return address
 
 
 def _artifact_address(address: str) -> str:
@@ -56,14 +65,47 @@ def _artifact_address(address: str) -> str:
         ) from None
 
 
+def _divisor(std: tuple[float, float, float]) -> tuple[float, float, float]:
+    if min(std) <= 0:
+        raise refuse(Refusal(std, "three numbers above 0", "pixels are divided by them: [1, 1, 1] changes none"))
+    return std
+
+
+class PreprocessingSettings(Section):
+    """How a photo becomes the input of a model that takes numbers."""
+
+    decoder: Literal["fast", "exact"] = Field(default="fast", description="JPEG decoder", examples=["fast"])
+    interpolation: Literal["linear", "area", "cubic"] = Field(
+        default="linear", description="resize filter", examples=["linear"]
+    )
+    crop_fraction: float = Field(
+        default=0.875, gt=0, le=1, description="side of the central square crop, of the short side", examples=[0.875]
+    )
+    height: int = Field(gt=0, description="height of the input in pixels", examples=[224])
+    width: int = Field(gt=0, description="width of the input in pixels", examples=[224])
+    mean: tuple[float, float, float] = Field(
+        description="subtracted from red, green and blue (0 to 255)", examples=[[127.5, 127.5, 127.5]]
+    )
+    std: Annotated[tuple[float, float, float], AfterValidator(_divisor)] = Field(
+        description="red, green and blue are divided by it", examples=[[127.5, 127.5, 127.5]]
+    )
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """As `signature.json` has it."""
+        return Preprocessing.model_validate(self.model_dump())
+
+
 class ModelSettings(Section):
     """The model. With `artifact` set nothing is built: that artifact is served."""
 
     source: Annotated[str, AfterValidator(_known_source)] = Field(
-        default=SOURCES[0], description="the model to convert", examples=[*SOURCES]
+        default=SOURCES[0],
+        description="the model to convert",
+        examples=[*SOURCES, f"{KERAS}:ResNet50V2", "gs://my-models/model.tar.gz#1700000000000000"],
     )
     calibration: Annotated[str, AfterValidator(_known_calibration)] = Field(
-        default=BUILTIN, description="the photos that activation ranges are measured on", examples=[BUILTIN]
+        default=BUILTIN, description="what activation ranges are measured on", examples=[BUILTIN]
     )
     artifact: Annotated[str, AfterValidator(_artifact_address)] | None = Field(
         default=None,
@@ -81,12 +123,14 @@ class ModelSettings(Section):
         default=(), description="tensors of a frozen graph that are fed", examples=[["input:0"]]
     )
     output_names: tuple[str, ...] = Field(
-        default=(), description="tensors of a frozen graph that are answered", examples=[["softmax_tensor:0"]]
+        default=(),
+        description="outputs to keep: a frozen graph's tensors, or some of a signature's",
+        examples=[["softmax_tensor:0"]],
     )
     preprocess: Literal["", "exact", "fast"] = Field(
         default="", description="how JPEGs become pixels, for a model that takes JPEGs", examples=["exact"]
     )
-    preprocessing: Preprocessing | None = Field(
+    preprocessing: PreprocessingSettings | None = Field(
         default=None,
         description="how photos become the input, for a model that takes numbers",
         examples=[
@@ -102,7 +146,9 @@ class ModelSettings(Section):
         ],
     )
     labels: Annotated[str, AfterValidator(_known_labels)] = Field(
-        default="", description="text file with the names of the classes", examples=["gs://my-models/labels.txt#17"]
+        default="",
+        description="text file with the names of the classes",
+        examples=["gs://my-models/labels.txt#1700000000000000"],
     )
     label_offset: int | None = Field(
         default=None, ge=0, description="number of the first class that `labels` names", examples=[1]

@@ -7,8 +7,8 @@ import pytest
 
 from artifact.builtin import MODEL_LOCK
 from artifact.key import ArtifactInputs, artifact_key, code_digest
-from artifact.recipe import BuildRequest, Recipe, labels_identity
-from artifact.source import calibration_identity, source_identity
+from artifact.recipe import BuildRequest, Recipe
+from artifact.source import calibration_identity, labels_identity, source_identity
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 INPUTS = ArtifactInputs(
@@ -120,13 +120,14 @@ def test_all_that_a_person_can_ask_for_changes_the_key(changes: dict[str, object
 
 
 def test_labels_are_their_content_or_their_generation(tmp_path: Path) -> None:
-    (tmp_path / "labels.txt").write_text("cat\ndog\n")
-    first = labels_identity("labels.txt", tmp_path)
-    (tmp_path / "renamed.txt").write_text("cat\ndog\n")
-    assert labels_identity("renamed.txt", tmp_path) == first
-    (tmp_path / "labels.txt").write_text("dog\ncat\n")
-    assert labels_identity("labels.txt", tmp_path) != first
-    with pytest.raises(ValueError, match="name no generation"):
-        labels_identity("gs://bucket/labels.txt", tmp_path)
-    with pytest.raises(ValueError, match="are no file"):
-        labels_identity("absent.txt", tmp_path)
+    one, other = tmp_path / "labels.txt", tmp_path / "renamed.txt"
+    one.write_text("cat\ndog\n")
+    other.write_text("cat\ndog\n")
+    assert labels_identity(str(one)) == labels_identity(str(other))
+    other.write_text("dog\ncat\n")
+    assert labels_identity(str(one)) != labels_identity(str(other))
+    assert labels_identity("gs://bucket/labels.txt#17") == "gs://bucket/labels.txt@17"
+    with pytest.raises(ValueError, match="names no generation"):
+        labels_identity("gs://bucket/labels.txt")
+    with pytest.raises(ValueError, match="no file or folder of this machine"):
+        labels_identity(str(tmp_path / "absent.txt"))

@@ -149,3 +149,28 @@ def test_publishing_what_is_no_artifact_names_it(tmp_path: Path, capsys: Capture
     write_tiny_artifact(tmp_path / "a")
     assert main(["publish", str(tmp_path / "a"), "bucket"]) == 1
     assert "must be gs://bucket" in capsys.readouterr().err
+
+
+def test_how_a_model_of_ones_own_is_read_can_be_said_in_flags(capsys: Capture) -> None:
+    preprocessing = {"decoder": "exact", "height": 8, "width": 8, "mean": [0, 0, 0], "std": [1, 1, 1]}
+    flags = ["--source", "gs://bucket/graph.pb#1", "--input-names", "a, b:0", "--output-names", "c"]
+    flags += ["--labels", "builtin", "--label-offset", "1", "--preprocessing", json.dumps(preprocessing)]
+    assert main(["key", *flags]) == 0
+    assert capsys.readouterr().out.strip() == key_of(
+        source="gs://bucket/graph.pb#1",
+        input_names=("a", "b:0"),
+        output_names=("c",),
+        labels="builtin",
+        label_offset=1,
+        preprocessing=preprocessing,
+    )
+    assert main(["key", "--signature", "tensor", "--preprocess", "fast"]) == 0
+    assert capsys.readouterr().out.strip() == key_of(signature="tensor", preprocess="fast")
+
+
+def test_a_bad_preprocessing_is_a_usage_error_that_shows_a_good_one(capsys: Capture) -> None:
+    with pytest.raises(SystemExit):
+        main(["key", "--preprocessing", '{"height": 8}'])
+    words = capsys.readouterr().err
+    assert "width: Field required" in words
+    assert '"cropFraction": 0.875' in words

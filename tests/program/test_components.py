@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 import contract
 from artifact.key import artifact_key
 from artifact.recipe import BuildRequest
+from artifact.source import StoredObject, content_digest
 from components.naming import FLEET_LABEL
 from components.settings.network import ExistingNetwork
 from tests.program.configs import dev, pool
@@ -249,6 +251,41 @@ class TestBuilder:
         assert metadata[contract.ARTIFACT_KEY] == graph.outputs["modelUri"]
         assert metadata[contract.CODE_KEY].endswith(f"/code/{metadata[contract.CODE_SHA256_KEY]}.tar.gz")
         assert metadata[contract.CONTAINER_KEY] == "nvcr.io/nvidia/tensorrt:25.08-py3"
+
+    def test_a_model_in_cloud_storage_is_read_with_the_builders_own_rights(self) -> None:
+        graph = run_program(dev(model={"source": "gs://my-models/m.tar.gz#17", "labels": "gs://my-models/l.txt#18"}))
+        grant = graph.one(":BucketIAMMember", "model-source-my-models-builder-reads").inputs
+        assert (grant["bucket"], grant["role"]) == ("my-models", "roles/storage.objectViewer")
+        assert "-builder@" in grant["member"]
+        assert "model-source-my-models-builder-reads" in needed_by(graph.one(":Instance"))
+        request = json.loads(graph.one(":Instance").inputs["metadata"][contract.BUILD_REQUEST_KEY])
+        assert (request["source"], request["labels"]) == ("gs://my-models/m.tar.gz#17", "gs://my-models/l.txt#18")
+
+    def test_a_model_of_this_machine_is_uploaded_under_its_content_and_keeps_its_key(self, tmp_path: Path) -> None:
+        folder = tmp_path / "model"
+        folder.mkdir()
+        (folder / "saved_model.pb").write_bytes(b"graph")
+        (tmp_path / "photos.TAR.GZ").write_bytes(b"photos")
+        paths = {"source": str(folder), "calibration": str(tmp_path / "photos.TAR.GZ")}
+        graph = run_program(dev(model=paths))
+        request = BuildRequest.model_validate_json(
+            graph.one(":Instance").inputs["metadata"][contract.BUILD_REQUEST_KEY]
+        )
+        for role, suffix in (("source", ".tar"), ("calibration", ".tar.gz")):
+            sent = graph.one(":BucketObject", f"model-{role}").inputs
+            digest = StoredObject.parse(getattr(request, role)).sha256
+            assert sent["name"] == f"{role}/{digest}{suffix}"
+            assert content_digest(REPOSITORY / sent["source"]["asset"]) == digest
+            assert getattr(request, role) == f"gs://{sent['bucket']}/{sent['name']}#sha256:{digest}"
+            assert f"model-{role}" in needed_by(graph.one(":Instance"))
+        asked = BuildRequest.model_validate(request.model_dump() | paths)
+        keys = {artifact_key(one.inputs(REPOSITORY)) for one in (request, asked)}
+        assert keys == {graph.outputs["modelKey"]}
+
+    def test_nothing_is_uploaded_for_a_ready_artifact(self, tmp_path: Path) -> None:
+        (tmp_path / "graph.pb").write_bytes(b"graph")
+        ready = {"source": str(tmp_path / "graph.pb"), "artifact": "gs://registry/models/0123456789abcdef0123/"}
+        assert [r.name for r in run_program(dev(model=ready)).of_type(":BucketObject")] == ["model-serving-code"]
 
     @pytest.mark.parametrize(("runtime", "gpus"), [("tensorrt", "1"), ("onnxruntime-cpu", "0")])
     def test_it_waits_for_a_gpu_only_where_plans_are_built(self, runtime: str, gpus: str) -> None:

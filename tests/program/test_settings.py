@@ -298,11 +298,41 @@ BAD = {
         "model publish",
     ),
     "unknown source": (dev(model={"source": "resnet"}), "tensorrt-fleet:model.source", "builtin:", "model.artifact"),
+    "unknown model of Keras": (
+        dev(model={"source": "keras:resnet"}),
+        "tensorrt-fleet:model.source",
+        "keras:ResNet50V2",
+        "your own model's address",
+    ),
+    "source without a generation": (
+        dev(model={"source": "gs://my-models/m.tar.gz"}),
+        "tensorrt-fleet:model.source",
+        "gs://<bucket>/<object>#<generation>",
+        "gcloud storage objects describe gs://my-models/m.tar.gz --format='value(generation)'",
+    ),
+    "source of an unknown kind": (
+        dev(model={"source": "gs://my-models/m.zip#17"}),
+        "tensorrt-fleet:model.source",
+        ".tar.gz",
+        "must end in .tar",
+    ),
     "unknown calibration": (
         dev(model={"calibration": "mine"}),
         "tensorrt-fleet:model.calibration",
         "builtin",
-        "photos",
+        "no file or folder of this machine",
+    ),
+    "pixels divided by nothing": (
+        dev(model={"preprocessing": {"height": 8, "width": 8, "mean": [0, 0, 0], "std": [1, 0, 1]}}),
+        "tensorrt-fleet:model.preprocessing.std",
+        "three numbers above 0",
+        "[1, 1, 1]",
+    ),
+    "labels without a generation": (
+        dev(model={"labels": "gs://my-models/labels.txt"}),
+        "tensorrt-fleet:model.labels",
+        ".txt",
+        "gcloud storage objects describe",
     ),
     "unknown runtime": (
         dev(model={"runtime": "cpu"}),
