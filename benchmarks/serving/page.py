@@ -12,7 +12,6 @@ from typing import Any, Final
 import matplotlib as mpl
 
 mpl.use("svg")
-from matplotlib import pyplot as plt
 
 OUT: Final = Path(__file__).resolve().parents[1] / "out"
 """Where reports and figures are written."""
@@ -35,9 +34,8 @@ class Plot:
 
     def svg(self) -> str:
         """The drawing."""
-        figure, axes = plt.subplots(
-            len(self.panels), 1, sharex=True, squeeze=False, figsize=(9, 2.6 * len(self.panels)), layout="constrained"
-        )
+        figure = Figure(figsize=(9, 2.6 * len(self.panels)), layout="constrained")
+        axes = figure.subplots(len(self.panels), 1, sharex=True, squeeze=False)
         for axis, (label, lines) in zip(axes[:, 0], self.panels.items(), strict=True):
             for name, (x, y) in lines.items():
                 axis.plot(x, y, label=name, marker="." if len(x) < 50 else "", linewidth=1)
@@ -49,7 +47,6 @@ class Plot:
         figure.suptitle(self.title)
         text = io.StringIO()
         figure.savefig(text, format="svg")
-        plt.close(figure)
         return text.getvalue().partition("<svg")[2].join(["<svg", ""])
 
 
