@@ -9,9 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-import matplotlib as mpl
-
-mpl.use("svg")
+from matplotlib.figure import Figure
 
 OUT: Final = Path(__file__).resolve().parents[1] / "out"
 """Where reports and figures are written."""
