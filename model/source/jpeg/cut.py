@@ -17,13 +17,20 @@ from model.source.jpeg.per_image import NotRecognisedError, PerImage, per_image
 from model.source.jpeg.pictures import Difference, pixel_difference
 from model.source.jpeg.probe import Array, Probe, probe_images
 from model.source.jpeg.surgery import Picture, begin_at
-from model.source.jpeg.view import GraphView, Node, tensor_name
+from model.source.jpeg.view import GraphView, Node, attribute, tensor_name
 
 MAX_PIXEL_DIFFERENCE: Final = 0.1
 """Greatest difference, on the 0..255 scale, of this preprocessing from TensorFlow's before rounding to bytes.
 
 Measured for the filters of artifact.resampling: at most 0.003 (area), else 0.0003; any other rule or filter is off by
 whole units."""
+
+
+_SAME: Final = 1e-4
+"""Difference of answers that batches of another size may make, as a share of the greatest."""
+_CUT_COLUMNS: Final = 4
+"""Outermost columns that are not compared where the decoder crops by itself: it enlarges the colour of the first and
+last column without their neighbours, by which up to 30 of 255 were measured there. Ours decodes the whole picture."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +94,14 @@ def lowered(frozen: FrozenSignature) -> FrozenSignature:
         convert_variables_to_constants_v2,
     )
 
-    whole = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(frozen.graph_def, name=""), [])
+    graph_def = type(frozen.graph_def)()
+    graph_def.CopyFrom(frozen.graph_def)
+    for nodes in (graph_def.node, *(function.node_def for function in graph_def.library.function)):
+        for node in nodes:
+            if node.op in calls:
+                # Who froze the graph may have asked for loops and conditions to stay functions.
+                node.attr["_lower_using_switch_merge"].b = True
+    whole = tf.compat.v1.wrap_function(lambda: tf.graph_util.import_graph_def(graph_def, name=""), [])
     feeds = [whole.graph.get_tensor_by_name(name) for name in frozen.inputs.values()]
     fetches = [whole.graph.get_tensor_by_name(name) for name in frozen.outputs.values()]
     inlined = convert_variables_to_constants_v2(whole.prune(feeds, fetches))
@@ -105,7 +119,8 @@ def _cut(graph: GraphView, strings: str, signature: FrozenSignature, preprocess:
         path = _path_behind(graph, image, path, signature)
     at = _place_of_cut(path.positions)
     preprocessing = _preprocessing(at, path.sizes[0], image.decoder)
-    difference = pixel_difference(signature, strings, at, preprocessing)
+    margin = _CUT_COLUMNS if image.decoder.op == "DecodeAndCropJpeg" else 0
+    difference = pixel_difference(signature, strings, at, preprocessing, margin)
     if difference.floats > MAX_PIXEL_DIFFERENCE:
         raise NotRecognisedError(
             f"read as {preprocessing.model_dump(mode='json', exclude_defaults=True)}, it gives pixels that differ from "
@@ -125,11 +140,11 @@ def _cut(graph: GraphView, strings: str, signature: FrozenSignature, preprocess:
 def _path_in_loop(image: PerImage) -> PicturePath:
     """From the decoder to what the loop keeps, or where there is no loop to where the model begins."""
     decoder = image.decoder
-    channels = decoder.attr["channels"].i
+    channels = attribute(decoder, "channels").i
     if channels not in {0, 3}:
         raise NotRecognisedError(f"{decoder.name} decodes to {channels} channels; only 3 (RGB) are taken here")
-    if decoder.attr["ratio"].i not in {0, 1}:
-        raise NotRecognisedError(f"{decoder.name} decodes at 1/{decoder.attr['ratio'].i} of the size")
+    if attribute(decoder, "ratio").i not in {0, 1}:
+        raise NotRecognisedError(f"{decoder.name} decodes at 1/{attribute(decoder, 'ratio').i} of the size")
     probe, sizes, windows = probe_images(image)
     decoded = next(iter(set(probe.feeds[0]) & {tensor_name(decoder.name)}))
     scaled = probe.feeds[0][decoded].dtype.kind == "f"
@@ -212,8 +227,8 @@ def _decoder_options(decoder: Node) -> dict[str, str]:
 
     `dct_method` "" is libjpeg's fast integer DCT in TensorFlow (measured: with it, pixels are equal to the bit).
     """
-    accurate = decoder.attr["dct_method"].s == b"INTEGER_ACCURATE"
-    plain = "fancy_upscaling" in decoder.attr and not decoder.attr["fancy_upscaling"].b
+    accurate = attribute(decoder, "dct_method").s == b"INTEGER_ACCURATE"
+    plain = "fancy_upscaling" in decoder.attr and not attribute(decoder, "fancy_upscaling").b
     return {"dct": "accurate" if accurate else "fast", "upsampling": "plain" if plain else "smooth"}
 
 
@@ -233,12 +248,15 @@ def _fixed_batch(behind: FrozenSignature, preprocessing: Preprocessing) -> int |
     shape = (2, preprocessing.height, preprocessing.width, 3)
     pair = np.random.default_rng(0).normal(0, 1, shape).astype(np.float32)
     for output in behind.outputs:
-        run = behind.runner(output)
+        run = behind.runner(output, before_softmax=True)
         try:
             together = run(pair)
         except tf.errors.OpError:
             return 1
         apart = [run(pair[i : i + 1]) for i in range(2)]
-        if together.shape[0] != 2 or not np.allclose(together, np.concatenate(apart), atol=1e-4):
+        if together.shape[0] != 2:
+            return 1
+        extent = float(np.abs(together).max())
+        if float(np.abs(together - np.concatenate(apart)).max()) > _SAME * extent:
             return 1
     return None

@@ -11,6 +11,7 @@ import numpy as np
 
 from model.export.frozen import FrozenSignature
 from model.graph import FloatArray
+from model.source.jpeg.view import attribute
 
 _GRAPH: Final = "original.pb"
 _NAMES: Final = "original.txt"
@@ -57,7 +58,7 @@ class FrozenOriginal:
 def _shape(signature: FrozenSignature, strings: str) -> tuple[int | None, int]:
     """Rank of the string input, and how many images one call takes."""
     node = next(node for node in signature.graph_def.node if node.name == strings.partition(":")[0])
-    shape = node.attr["shape"].shape
+    shape = attribute(node, "shape").shape
     if shape.unknown_rank:
         return None, _AT_ONCE
     rank = len(shape.dim)

@@ -18,7 +18,7 @@ from artifact.signature import Resize, Step
 from model.source.jpeg.per_image import NotRecognisedError
 from model.source.jpeg.probe import Array, Probe
 from model.source.jpeg.rules import crop_rule, pad_rule, resize_rule
-from model.source.jpeg.view import GraphView, Node, data_inputs
+from model.source.jpeg.view import GraphView, Node, attribute, data_inputs
 
 Axis = Literal["N", "H", "W", "C"]
 _Channels = npt.NDArray[np.float64]
@@ -154,7 +154,7 @@ class PicturePath:
 
     def _cast(self, here: Position, there: Position, node: Node) -> Position | None:
         kinds = {1: "float32", 4: "uint8", 2: "float64", 3: "int32", 9: "int64", 6: "int8"}
-        kind = kinds.get(node.attr["DstT"].type)
+        kind = kinds.get(attribute(node, "DstT").type)
         if kind in {"float32", "float64"}:
             return replace(there, whole=False)
         if here.whole and kind in {"int32", "int64", "uint8"}:
@@ -249,8 +249,8 @@ class PicturePath:
         if len(users) == 1 and users[0].op in {"Split", "Unpack"}:
             node = users[0]
             split = node.op == "Split"
-            axis = self.probe.constant(data_inputs(node)[0]) if split else np.array(node.attr["axis"].i)
-            count = node.attr["num_split" if split else "num"].i
+            axis = self.probe.constant(data_inputs(node)[0]) if split else np.array(attribute(node, "axis").i)
+            count = attribute(node, "num_split" if split else "num").i
             if axis is None or here.axes[int(axis)] != "C":
                 return {}
             return {f"{node.name}:{channel}": channel for channel in range(count)}
@@ -331,7 +331,7 @@ class PicturePath:
     def _resized(self, here: Position, there: Position, node: Node) -> Position | None:
         if here.axes != ("N", "H", "W", "C"):
             return None
-        aligned, half = node.attr["align_corners"].b, node.attr["half_pixel_centers"].b
+        aligned, half = attribute(node, "align_corners").b, attribute(node, "half_pixel_centers").b
         filter_only = Resize(
             to="size",
             height=1,
@@ -342,7 +342,7 @@ class PicturePath:
         return self._resize(there, filter_only, data_inputs(node)[1], node)
 
     def _scaled(self, here: Position, there: Position, node: Node) -> Position | None:
-        kernel = _KERNELS.get(node.attr["kernel_type"].s.decode() or "lanczos3")
+        kernel = _KERNELS.get(attribute(node, "kernel_type").s.decode() or "lanczos3")
         if kernel is None or here.axes != ("N", "H", "W", "C"):
             return None
         _, size, scale, translation = data_inputs(node)
@@ -355,7 +355,7 @@ class PicturePath:
             height=1,
             width=1,
             method=kernel,  # type: ignore[arg-type]
-            antialias=node.attr["antialias"].b,
+            antialias=attribute(node, "antialias").b,
         )
         return self._resize(there, filter_only, size, node)
 
@@ -379,7 +379,7 @@ class PicturePath:
             return None
         top, left, bottom, right = (float(value) for value in box[0])
         outside = min(top, left) < 0 or max(bottom, right) > 1
-        if outside and (any(here.shift) or node.attr["extrapolation_value"].f):
+        if outside and (any(here.shift) or attribute(node, "extrapolation_value").f):
             raise NotRecognisedError(
                 f"{node.name} reaches outside the picture and fills it with another colour than black"
             )
@@ -388,7 +388,7 @@ class PicturePath:
             to="size",
             height=int(target[0]),
             width=int(target[1]),
-            method="nearest" if node.attr["method"].s == b"nearest" else "bilinear",
+            method="nearest" if attribute(node, "method").s == b"nearest" else "bilinear",
             box=(top, left, bottom, right),
         )
         self.sizes = tuple(resized(rule, before) for before in self.sizes)
@@ -429,8 +429,8 @@ class PicturePath:
         picture = {position.tensor.partition(":")[0] for position in self.positions}
         for name in self.graph.needed_for(tensors, lambda node: node.name in picture):
             node = self.graph.nodes[name]
-            if node.op == "Const" and node.attr["dtype"].type in {1, 2}:
-                value = tf.make_ndarray(node.attr["value"].tensor)
+            if node.op == "Const" and attribute(node, "dtype").type in {1, 2}:
+                value = tf.make_ndarray(attribute(node, "value").tensor)
                 if value.size == 1:
                     yield float(value.ravel()[0])
                     yield 1.0 - float(value.ravel()[0])
@@ -489,7 +489,9 @@ def _by_channel(value: Array, position: Position) -> _Channels | None:
 def _slices(node: Node, numbers: tuple[Array, ...], shape: tuple[int, ...]) -> tuple[slice | int, ...] | None:
     """For each axis what a StridedSlice keeps: start, stop and step, or the index that it takes out."""
     begin, end, stride = ([int(v) for v in number] for number in numbers)
-    masks = {name: node.attr[f"{name}_mask"].i for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")}
+    masks = {
+        name: attribute(node, f"{name}_mask").i for name in ("begin", "end", "ellipsis", "new_axis", "shrink_axis")
+    }
     if masks["new_axis"]:
         return None
     found: list[slice | int] = []

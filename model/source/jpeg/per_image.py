@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Final
 
-from model.source.jpeg.view import GraphView, Node, control_inputs, data_inputs, node_name, tensor_name
+from model.source.jpeg.view import GraphView, Node, attribute, control_inputs, data_inputs, node_name, tensor_name
 
 DECODERS: Final = {"DecodeJpeg", "DecodeAndCropJpeg", "DecodeImage", "DecodePng"}
 _READS: Final = {"TensorArrayReadV3", "TensorListGetItem"}
@@ -135,10 +135,10 @@ class _Unrolled:
             # A Switch has two outputs and its user names the second: Identity gives it to both with IdentityN.
             copy.name, copy.op = node.name, "IdentityN" if node.op == "Switch" else "Identity"
             if node.op == "Switch":
-                copy.attr["T"].list.type.extend([node.attr["T"].type] * 2)
+                copy.attr["T"].list.type.extend([attribute(node, "T").type] * 2)
                 copy.input.extend([outer, outer])
             else:
-                copy.attr["T"].CopyFrom(node.attr["T"])
+                copy.attr["T"].CopyFrom(attribute(node, "T"))
                 copy.input.append(outer)
             return
         copy.CopyFrom(node)

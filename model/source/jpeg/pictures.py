@@ -19,6 +19,8 @@ from model.source.jpeg.probe import Array
 
 _SIZES: Final = ((375, 500), (501, 333), (97, 131), (640, 481), (73, 73), (257, 331))
 """Heights and widths in pixels: larger and smaller than what models take, even and odd."""
+_SUBSAMPLING: Final = ("420", "422", "444")
+"""Of colour: most cameras' is 420, half the resolution both ways."""
 _DETAIL: Final = 8
 """Pixels from one random colour to the next."""
 
@@ -26,10 +28,11 @@ _DETAIL: Final = 8
 def test_pictures() -> Iterator[bytes]:
     """JPEGs of random clouds, the same every time."""
     random = np.random.default_rng(5)
-    for height, width in _SIZES:
+    for number, (height, width) in enumerate(_SIZES):
         coarse = random.integers(0, 256, (-(-height // _DETAIL), -(-width // _DETAIL), 3)).astype(np.uint8)
         picture = cv2.resize(coarse, (width, height), interpolation=cv2.INTER_CUBIC)
-        yield simplejpeg.encode_jpeg(np.ascontiguousarray(picture), 90)
+        colour = _SUBSAMPLING[number % len(_SUBSAMPLING)]
+        yield simplejpeg.encode_jpeg(np.ascontiguousarray(picture), 90, colorsubsampling=colour)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,9 +47,12 @@ class Difference:
 
 
 def pixel_difference(
-    signature: FrozenSignature, strings: str, at: Position, preprocessing: Preprocessing
+    signature: FrozenSignature, strings: str, at: Position, preprocessing: Preprocessing, margin: int = 0
 ) -> Difference:
-    """How far a preprocessing's pixels are from those that the graph's picture at a position stands for."""
+    """How far a preprocessing's pixels are from those that the graph's picture at a position stands for.
+
+    `margin` columns at the left and right are left out.
+    """
     import tensorflow as tf  # noqa: PLC0415 - takes seconds to import
 
     graph = tf.Graph()
@@ -54,18 +60,19 @@ def pixel_difference(
         tf.graph_util.import_graph_def(signature.graph_def, name="")
     rank = graph.get_tensor_by_name(strings).shape.rank
     floats, rounded = [], []
+    inner = slice(margin, preprocessing.width - margin)
     with tf.compat.v1.Session(graph=graph) as session:
         for jpeg in test_pictures():
             fed = np.array(jpeg, object) if rank == 0 else np.array([jpeg], object)
-            theirs = _pixels(session.run(at.tensor, {strings: fed}), at)
-            ours = load_floats(jpeg, preprocessing).astype(np.float64)
+            theirs = _pixels(session.run(at.tensor, {strings: fed}), at)[:, inner]
+            ours = load_floats(jpeg, preprocessing).astype(np.float64)[:, inner]
             difference = (np.clip(ours, 0, 255) if at.clipped or at.to_bytes else ours) - theirs
             if at.to_bytes == "truncate":
                 difference = np.maximum(-difference, difference - 1)
             elif at.to_bytes == "nearest":
                 difference = np.abs(difference) - 0.5
             floats.append(float(difference.max() if at.to_bytes else np.abs(difference).max()))
-            rounded.append(float(np.abs(load_image(jpeg, preprocessing) - theirs).max()))
+            rounded.append(float(np.abs(load_image(jpeg, preprocessing)[:, inner] - theirs).max()))
     return Difference(max(floats), max(rounded))
 
 

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from model.source.jpeg.per_image import NotRecognisedError, PerImage
-from model.source.jpeg.view import data_inputs, tensor_name
+from model.source.jpeg.view import attribute, data_inputs, tensor_name
 
 Array = npt.NDArray[Any]
 _SEED: Final = 11
@@ -102,7 +102,9 @@ def probe_images(image: PerImage) -> tuple[Probe, tuple[tuple[int, int], ...], l
     """
     sizes = probe_sizes()
     told = [f"{node.name}:0" for node in image.graph_def.node if node.op == "ExtractJpegShape"]
-    types = {node.name: node.attr["output_type"].type for node in image.graph_def.node if node.op == "ExtractJpegShape"}
+    types = {
+        node.name: attribute(node, "output_type").type for node in image.graph_def.node if node.op == "ExtractJpegShape"
+    }
     shapes = [{name: np.array([h, w, 3], _integer(types[name.partition(":")[0]])) for name in told} for h, w in sizes]
     windows: list[Array] | None = None
     pictures = list(sizes)
@@ -125,5 +127,5 @@ def _integer(number: int) -> Any:  # noqa: ANN401 - a NumPy type
 def _decoded_type(decoder: Any) -> Any:  # noqa: ANN401 - a NumPy type
     import tensorflow as tf  # noqa: PLC0415 - takes seconds to import
 
-    number = decoder.attr["dtype"].type if decoder.op in {"DecodeImage", "DecodePng"} else 0
+    number = attribute(decoder, "dtype").type if decoder.op in {"DecodeImage", "DecodePng"} else 0
     return tf.dtypes.as_dtype(number or tf.uint8).as_numpy_dtype

@@ -15,7 +15,7 @@ from model.source.jpeg.cut import cut_jpeg_signature
 from model.source.jpeg.original import FrozenOriginal
 from model.source.jpeg.per_image import NotRecognisedError
 from model.source.jpeg.surgery import begin_at
-from model.source.jpeg.view import tensor_name
+from model.source.jpeg.view import attribute, tensor_name
 from model.source.models import SourceModel
 
 _DT_STRING: Final = 7
@@ -24,7 +24,7 @@ _DT_STRING: Final = 7
 def takes_strings(frozen: FrozenSignature) -> bool:
     """Whether a signature has one input, of strings."""
     fed = {tensor.partition(":")[0] for tensor in frozen.inputs.values()}
-    types = [node.attr["dtype"].type for node in frozen.graph_def.node if node.name in fed]
+    types = [attribute(node, "dtype").type for node in frozen.graph_def.node if node.name in fed]
     return types == [_DT_STRING]
 
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from model.export.frozen import FrozenSignature
 from model.source.jpeg.per_image import NotRecognisedError
-from model.source.jpeg.view import GraphView, node_name, tensor_name
+from model.source.jpeg.view import GraphView, attribute, node_name, tensor_name
 
 TENSOR_INPUT: Final = "image"
 """Name of the new input, unless a node has it already."""
@@ -44,7 +44,7 @@ def begin_at(signature: FrozenSignature, tensor: str, picture: Picture | None = 
     with whole.as_default(), tf.name_scope(name):
         replaced = _input(tensor, picture, signature)
         counted = {
-            f"{node.name}:0": tf.cast(tf.shape(replaced.input)[:1], node.attr["out_type"].type or tf.int32)
+            f"{node.name}:0": tf.cast(tf.shape(replaced.input)[:1], attribute(node, "out_type").type or tf.int32)
             for node in graph.graph_def.node
             if node.op == "Shape" and graph.past_identities(tensor_name(node.input[0])) == strings
         }

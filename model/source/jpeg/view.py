@@ -21,6 +21,13 @@ def node_name(reference: str) -> str:
     return reference.removeprefix("^").partition(":")[0]
 
 
+def attribute(node: Node, name: str) -> Any:  # noqa: ANN401 - TensorFlow has no public types
+    """An attribute, empty where the node has none of the name: asking the node itself would give it one."""
+    from tensorflow.core.framework import attr_value_pb2  # noqa: PLC0415 - takes seconds to import
+
+    return node.attr[name] if name in node.attr else attr_value_pb2.AttrValue()
+
+
 def data_inputs(node: Node) -> list[str]:
     """Tensors that a node takes, in order."""
     return [tensor_name(name) for name in node.input if not name.startswith("^")]
