@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ast
 import hashlib
-from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +15,7 @@ _PACKAGES: Final = ("artifact", "contract", "model")
 def code_of(module: str, repository: Path) -> tuple[Path, ...]:
     """Files that `module` imports directly or through others, and its own, relative to `repository`; sorted.
 
-    Imports inside functions and under TYPE_CHECKING count as well: it is the text that is read.
+    It is the text that is read: imports inside functions count as well, those for type checkers alone do not.
     """
     found: dict[str, Path] = {}
     waiting = [module]
@@ -25,7 +25,7 @@ def code_of(module: str, repository: Path) -> tuple[Path, ...]:
         if name in found or path is None:
             continue
         found[name] = path.relative_to(repository)
-        waiting += _imported(path)
+        waiting += _imported(path.read_text(encoding="utf-8"))
     return tuple(sorted(found.values()))
 
 
@@ -46,11 +46,18 @@ def _file_of(module: str, repository: Path) -> Path | None:
     return next((path for path in (base.with_suffix(".py"), base / "__init__.py") if path.is_file()), None)
 
 
-def _imported(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+@cache
+def _imported(text: str) -> tuple[str, ...]:
+    """Modules that a file's text imports when it runs, at once or in a function."""
+    found: list[str] = []
+    waiting: list[ast.AST] = [ast.parse(text)]
+    while waiting:
+        node = waiting.pop()
         if isinstance(node, ast.Import):
-            yield from (name.name for name in node.names)
+            found += (name.name for name in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
-            yield node.module
             # `from package import module` names a file of its own.
-            yield from (f"{node.module}.{name.name}" for name in node.names)
+            found += (node.module, *(f"{node.module}.{name.name}" for name in node.names))
+        elif not (isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"):
+            waiting += ast.iter_child_nodes(node)
+    return tuple(found)

@@ -10,7 +10,8 @@ from typing import Final, Literal
 import onnx
 
 from artifact.manifest import Accuracy, GateResult
-from model.build.evaluation import Calibrated, Evaluation, Progress
+from model.build.calibrated import Calibrated
+from model.build.evaluation import Evaluation, Progress
 from model.build.graphs import QuantisedPrecision
 from model.evaluate.answers import Inputs
 from model.quantise.equalisation import equalise

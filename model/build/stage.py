@@ -7,13 +7,17 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from artifact.builtin import MODEL_LOCK
 from artifact.key import ArtifactInputs
 from artifact.recipe import BuildRequest
 from model.build.code import code_of, digest_of
-from model.build.material import Material
-from model.source.models import SourceModel
+
+if TYPE_CHECKING:
+    # Not imported: a change in what only some stages use would make the results of all of them worthless.
+    from model.build.material import Material
+    from model.source.models import SourceModel
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-import numpy as np
 import numpy.typing as npt
 
 from artifact.manifest import GateResult
@@ -34,8 +33,6 @@ from model.evaluate.metrics import (
     top_k_share,
 )
 
-EXPORT_TOLERANCE: Final = 1e-4
-"""Greatest difference of an exported graph's logits from the original's, as a share of the greatest logit."""
 MIN_SQNR_DB: Final = 15.0
 MIN_AGREEMENT: Final = 0.985
 """Share of images with FP32's top-1; the upper end of its 95 % interval must reach it."""
@@ -43,25 +40,6 @@ MAX_FLIP_MARGIN: Final = 0.25
 """No image may change its class whose two greatest FP32 probabilities are further apart than this."""
 MAX_ACCURACY_LOSS: Final = 0.03
 """Of top-1 and of top-5, where images have labels."""
-
-
-def export_gates(original: Scores, exported: Scores, *, classifier: bool = True) -> tuple[GateResult, ...]:
-    """Gates of a float conversion of one output: the greatest difference and, of logits, the class but for ties."""
-    extent = float(np.abs(original).max())
-    difference = float(np.abs(original - exported).max()) / (extent or 1.0)
-    gates = (
-        GateResult(
-            name="export difference",
-            value=difference,
-            threshold=EXPORT_TOLERANCE,
-            passed=difference <= EXPORT_TOLERANCE,
-        ),
-    )
-    if not classifier:
-        return gates
-    decided = top2_margin(original) > EXPORT_TOLERANCE * extent
-    flips = int((decided & ~same_top1(original, exported)).sum())
-    return (*gates, GateResult(name="export class changes", value=flips, threshold=0, passed=flips == 0))
 
 
 def sqnr_gate(sqnr: float, name: str = "SQNR dB") -> GateResult:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,16 @@ from model.build.pipeline import build
 from model.build.progress import Lines
 
 REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+@pytest.fixture(scope="session")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the build's code, for digests of it: nobody edits it but the tests."""
+    folder = tmp_path_factory.mktemp("checkout")
+    for part in ("artifact", "model", "locks"):
+        shutil.copytree(REPOSITORY / part, folder / part, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(REPOSITORY / "contract.py", folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,8 @@ import numpy.typing as npt
 import pytest
 
 from artifact.manifest import GateResult
-from model.evaluate.gates import MAX_FLIP_MARGIN, export_gates, quantisation_gates
+from model.evaluate.export_gates import export_gates
+from model.evaluate.gates import MAX_FLIP_MARGIN, quantisation_gates
 from model.evaluate.metrics import (
     Scores,
     cluster_bootstrap,

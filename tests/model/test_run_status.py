@@ -164,9 +164,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """A build that takes no time; the folders that it was asked to fill."""
     folders: list[Path] = []
 
-    def build(
-        request: BuildRequest, _: Path, out: Path, reporter: RunReporter, *, run: str, **how: object
-    ) -> None:
+    def build(request: BuildRequest, _: Path, out: Path, reporter: RunReporter, *, run: str, **how: object) -> None:
         assert how == {"cache": None, "patience_s": build_run.PATIENCE_S}
         folders.append(out)
         reporter.stage("source", 0.0)
@@ -270,17 +268,3 @@ def go(bucket: str, out: Path, run: str, request: BuildRequest | None = None) ->
     return build_and_publish(
         request or BuildRequest(), REPOSITORY, out, address=f"gs://{bucket}", run=run, reporter=Heard()
     )
-
-
-@pytest.mark.slow
-def test_the_smoke_model_goes_through_the_whole_pipeline(tmp_path: Path) -> None:
-    from model.build.pipeline import build  # noqa: PLC0415 - imports what only this test needs
-
-    heard = Heard()
-    built = build(BuildRequest(source="builtin:smoke"), REPOSITORY, tmp_path / "a", heard)
-    manifest = built.folder.manifest
-    assert manifest.weights == "random"
-    assert all(row.gates == () for row in manifest.accuracy)
-    assert "random weights" in built.folder.labels()[0]
-    assert "random weights" in (tmp_path / "a" / "report.html").read_text()
-    assert any("random weights" in line for line in heard.lines)

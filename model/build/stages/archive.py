@@ -74,7 +74,7 @@ def report(
         model=work.request.source,
         machine=machine,
         speed=speed.speed(work),
-        photos=evaluate.photo_answers(work),
+        photos=speed.photo_answers(work),
     )
     content = BuildReport(
         manifest=manifest,

@@ -10,7 +10,8 @@ from pydantic import TypeAdapter
 
 from artifact.manifest import Accuracy, Precision, graph_path
 from artifact.signature import Form
-from model.build.evaluation import Calibrated, Evaluation, part_of
+from model.build.calibrated import Calibrated
+from model.build.evaluation import Evaluation, part_of
 from model.build.graphs import QUANTISED
 from model.build.material import Material
 from model.build.mending import Mender

@@ -11,8 +11,9 @@ from model.build.refusal import phrase, refuse
 from model.build.stage import StageWork
 from model.build.stages import export, source
 from model.evaluate.answers import answers, filled, float_outputs
-from model.evaluate.gates import export_gates
+from model.evaluate.export_gates import export_gates
 from model.export.onnx_export import optimise
+from model.quantise import folding
 
 FP32: Final = "fp32.onnx"
 _MOST_COMPARED: Final = 24
@@ -25,7 +26,7 @@ def run(work: StageWork) -> None:
     Raises:
         BuildError: it does not answer as the original does.
     """
-    fp32 = optimise(onnx.load(work.earlier["export"] / export.GRAPH))
+    fp32 = folding.optimise(optimise(onnx.load(work.earlier["export"] / export.GRAPH)))
     onnx.save(fp32, work.folder / FP32)
     work.fraction(0.3)
     model = source.load(work.earlier["source"], graph=True)

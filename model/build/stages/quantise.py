@@ -7,7 +7,7 @@ from pathlib import Path
 import onnx
 
 from artifact.manifest import Precision, graph_path
-from model.build.evaluation import Calibrated
+from model.build.calibrated import Calibrated
 from model.build.graphs import QUANTISED, forms_of, in_form
 from model.build.stage import StageWork
 from model.build.stages import calibrate, optimise, source
