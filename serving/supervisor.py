@@ -36,13 +36,16 @@ GPU_CHECK_S: Final = 10.0
 GPU_MISSES: Final = 3
 """Checks in a row that must miss a GPU before it counts as lost: nvidia-smi itself may fail once."""
 BACKLOG: Final = 2048
+PORT_FREE_S: Final = 3.0
+"""By then the processes of a supervisor that was killed are gone: the kernel ends them with it."""
+_PORT_POLL_S: Final = 0.1
 _ALLOCATOR: Final = {
     "MALLOC_ARENA_MAX": "2",
     "MALLOC_MMAP_THRESHOLD_": str(4 * 2**20),
     "MALLOC_TRIM_THRESHOLD_": str(4 * 2**20),
 }
-"""glibc's settings for gateway workers (mallopt(3)). By default each of their threads has a heap of its own, and one large
-request keeps them all from giving anything back."""
+"""glibc's settings for gateway workers (mallopt(3)). By default each of their threads has a heap of its own, and one
+large request keeps them all from giving anything back."""
 _GONE_SOON: Final = {"TRUE": "preempted", "TERMINATE_ON_HOST_MAINTENANCE": "host maintenance"}
 """Values of `instance/preempted` and `instance/maintenance-event` that announce the VM's end."""
 
@@ -68,9 +71,9 @@ async def supervise(settings: Settings) -> None:
     repository = settings.run_folder / "models"
     choice = await _choose_plans(settings, artifact) if on_gpus else None
     models = write_repository(repository, artifact, range(max(1, gpu_count)), choice)
-    listener = _listen(settings.host, settings.port)
+    listener = await _listen(settings.host, settings.port)
     for port in (contract.METRICS_PORT, contract.TRITON_GRPC_PORT, contract.TRITON_METRICS_PORT):
-        _listen(settings.host, port).close()
+        (await _listen(settings.host, port)).close()
     rebuild = choice.rebuild if choice is not None else None
     vm = _Vm(settings, models, repository, listener, on_gpus=on_gpus, rebuild=rebuild)
     _log.info(
@@ -280,21 +283,26 @@ def _reset(folder: Path) -> None:
     folder.mkdir(parents=True)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+async def _listen(host: str, port: int) -> socket.socket:
     """A listening socket that survives any one gateway worker: connections wait in it for the next.
 
     Raises:
-        StartError: the port is taken, or the address is not this machine's.
+        StartError: the port is taken and stays so, or the address is not this machine's.
     """
-    listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-        listener.listen(BACKLOG)
-    except OSError as error:
-        listener.close()
-        if error.errno == errno.EADDRINUSE:
-            raise StartError(f"{host}:{port} is in use: end what listens there, or use another --host") from error
-        raise StartError(f"cannot listen on {host}:{port}: {error.strerror}") from error
-    listener.setblocking(False)
-    return listener
+    deadline = time.monotonic() + PORT_FREE_S
+    while True:
+        listener = socket.socket(socket.AF_INET, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            listener.bind((host, port))
+            listener.listen(BACKLOG)
+        except OSError as error:
+            listener.close()
+            if error.errno != errno.EADDRINUSE:
+                raise StartError(f"cannot listen on {host}:{port}: {error.strerror}") from error
+            if time.monotonic() > deadline:
+                raise StartError(f"{host}:{port} is in use: end what listens there, or use another --host") from error
+            await asyncio.sleep(_PORT_POLL_S)
+        else:
+            listener.setblocking(False)
+            return listener

@@ -26,6 +26,7 @@ LOAD_S: Final = 600.0
 """For one model: a plan of a large network, or one built anew."""
 _POLL_S: Final = 0.1
 _SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - where POSIX shared memory lies, not a place for our files
+_MEMORY_PREFIX: Final = "tensorrt-fleet-"
 _SEVERITY: Final = {"I": logging.INFO, "W": logging.WARNING, "E": logging.ERROR, "F": logging.CRITICAL}
 _LOG_LINE: Final = re.compile(r"(?P<severity>[IWEF])\d{4} [\d:.]+ \d+ (?P<text>.*)")
 
@@ -67,7 +68,7 @@ class TritonServer:
         self._models = models
         self._health = health
         self._changed = changed
-        self._memory_prefix = f"tensorrt-fleet-{os.getpid()}-"
+        self._memory_prefix = f"{_MEMORY_PREFIX}{os.getpid()}-"
         self._client = Triton(f"{host}:{contract.TRITON_GRPC_PORT}")
         self._child = Child(
             "triton",
@@ -92,6 +93,7 @@ class TritonServer:
 
     def start(self) -> None:
         """Start the server and load its models, now and whenever it was restarted."""
+        _remove_memory_of_the_dead()
         self._child.start()
 
     async def stop(self, grace_s: float) -> None:
@@ -164,6 +166,14 @@ class TritonServer:
             # A killed server leaves its shared memory behind.
             path.unlink(missing_ok=True)
         self._changed()
+
+
+def _remove_memory_of_the_dead() -> None:
+    """Remove the shared memory that supervisors who were killed could not: some hundred megabytes each."""
+    for path in _SHARED_MEMORY.glob(f"{_MEMORY_PREFIX}*"):
+        pid = path.name.removeprefix(_MEMORY_PREFIX).partition("-")[0]
+        if pid == str(os.getpid()) or not Path("/proc", pid).exists():
+            path.unlink(missing_ok=True)
 
 
 def log_line(line: str) -> None:
