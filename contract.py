@@ -60,7 +60,10 @@ METRIC_SOURCE_KEY: Final = "fleet-metric-source"
 """`agent` (ours writes the metric) or `ops-agent` (Google's does)."""
 
 SERVING_LIMITS_KEY: Final = "fleet-serving-limits"
-"""Limits of the serving processes that differ from the defaults (serving/limits.py), as a JSON object; may be missing."""
+"""Limits of the serving processes that differ from the defaults (serving/limits.py), as JSON; may be missing."""
+
+ACCESS_LOG_SAMPLE: Final = 0.01
+"""Share of the answered requests that serving VMs log, unless they are told another: then it is among the limits."""
 
 BUILD_REQUEST_KEY: Final = "fleet-build-request"
 """What a builder VM builds: a BuildRequest of artifact/recipe.py as JSON."""

@@ -1,5 +1,6 @@
 """What VMs are told at boot: the metadata that their startup scripts and `python -m serving` read."""
 
+import json
 from pathlib import Path
 
 import pulumi
@@ -16,6 +17,8 @@ def serving_metadata(
     repository: Path, names: Names, settings: Settings, model: ModelBuild
 ) -> dict[str, pulumi.Input[str]]:
     """Metadata by key, the startup script included: so that a changed script is a changed template."""
+    sample = settings.observability.access_log_sample
+    limits = {"access_log_sample": sample} if sample != contract.ACCESS_LOG_SAMPLE else {}
     return {
         contract.STARTUP_SCRIPT_KEY: (repository / "startup" / "serving.sh").read_text(encoding="utf-8"),
         contract.ARTIFACT_KEY: model.model_uri,
@@ -26,6 +29,7 @@ def serving_metadata(
         contract.STACK_KEY: f"{names.program}/{names.stack}",
         contract.MODEL_VERSION_KEY: str(settings.model.version),
         contract.METRIC_SOURCE_KEY: settings.autoscaling.metric_source,
+        **({contract.SERVING_LIMITS_KEY: json.dumps(limits)} if limits else {}),
     }
 
 

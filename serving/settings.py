@@ -66,7 +66,7 @@ class Settings:
     """Sum of the request bodies that one gateway worker holds at once."""
     request_timeout_s: float = 25.0
     """Below the balancer's 30 s, so that a client gets our answer and not its."""
-    access_log_sample: float = 0.01
+    access_log_sample: float = contract.ACCESS_LOG_SAMPLE
     """Share of the answered requests that the access log tells of, 0 to 1."""
     access_log_errors_per_s: int = 10
     """Failed requests that it tells of, for each gateway worker."""

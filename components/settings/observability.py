@@ -7,6 +7,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, Field
 
+import contract
 from components.settings.section import Refusal, Section, refuse
 
 _CHANNEL = re.compile(r"projects/[a-z][a-z0-9.:-]*[a-z0-9]/notificationChannels/[0-9]+")
@@ -30,4 +31,11 @@ class ObservabilitySettings(Section):
         default=(),
         description="who is told when an alert fires; nobody by default: alerts then show in the console only",
         examples=[["projects/my-project/notificationChannels/1234567890"]],
+    )
+    access_log_sample: float = Field(
+        default=contract.ACCESS_LOG_SAMPLE,
+        ge=0,
+        le=1,
+        description="share of the answered requests that the VMs log; failed ones are logged whatever it is",
+        examples=[0.1],
     )

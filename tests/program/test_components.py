@@ -14,6 +14,7 @@ from artifact.recipe import BuildRequest
 from artifact.source import StoredObject, content_digest
 from components.naming import FLEET_LABEL
 from components.settings.network import ExistingNetwork
+from serving.limits import LIMITS, of_metadata
 from tests.program.configs import dev, pool
 from tests.program.harness import REPOSITORY, STACKS, Config, Graph, Resource, run_program, stack_config
 
@@ -175,6 +176,13 @@ class TestTemplate:
     def test_metadata_holds_every_key_of_the_contract(self) -> None:
         keys = {value for name, value in vars(contract).items() if name.endswith("_KEY")}
         assert keys - {contract.BUILD_REQUEST_KEY, contract.SERVING_LIMITS_KEY} <= template(dev())["metadata"].keys()
+
+    def test_vms_are_told_another_access_log_sample_as_serving_reads_it(self) -> None:
+        assert contract.SERVING_LIMITS_KEY not in template(dev())["metadata"]
+        metadata = template(dev(observability={"accessLogSample": 0.5}))["metadata"]
+        values = of_metadata(metadata[contract.SERVING_LIMITS_KEY])
+        assert values == {"access_log_sample": 0.5}
+        assert values.keys() <= {limit.name for limit in LIMITS}
 
     def test_spot_vms_are_spot_and_others_are_not(self) -> None:
         spot, standard = (template(dev(fleet={"pools": [pool(spot=spot)]}))["scheduling"] for spot in (True, False))
