@@ -99,6 +99,7 @@ class _Session:
             agreement=agreement,
             missing=tuple(self._missing),
             trials=tuple(self._trials),
+            scores="model's own score",
         )
 
     def _graph_specs(self) -> Iterator[RowSpec]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -14,8 +14,9 @@ from model.build.machine import machine_class
 from model.compare.feed import Feed, random_tensors
 from model.compare.runners import NOT_REPRESENTATIVE, OnnxRuntimeRunner, Runner, TensorFlowGraphRunner
 from model.compare.timing import InProcess, Setting, interleave, throughputs, warm_up
+from model.evaluate.metrics import softmax
 from model.export.frozen import FrozenSignature
-from model.report.content import Speed
+from model.report.content import TOP, Ranked, Speed
 from model.source.models import Layout
 
 BATCHES: Final = (1, 8)
@@ -73,3 +74,17 @@ def quick_speed(model: QuickModel, progress: Callable[[float], None] = lambda _:
         )
         for (name, setting), repetitions in timed.items()
     )
+
+
+def native_answers(
+    model: QuickModel, photos: Iterable[bytes], label: Callable[[int], str]
+) -> tuple[tuple[Ranked, ...], ...]:
+    """What native TensorFlow answers to each photo: the TOP most probable labels, best first."""
+    run = model.native.runner(model.output, before_softmax=True)
+    feed = Feed("tensor", (), model.preprocessing, model.layout, model.inputs[0].dtype)
+    answers = []
+    for photo in photos:
+        probabilities = softmax(run(*feed.of([photo] * (model.fixed_batch or 1)))[:1])[0]
+        best = probabilities.argsort()[::-1][:TOP]
+        answers.append(tuple(Ranked(label(int(number)), round(float(probabilities[number]), 6)) for number in best))
+    return tuple(answers)

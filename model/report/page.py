@@ -54,7 +54,7 @@ def build_page(report: BuildReport) -> str:
             _accuracy(manifest),
             *_speed(comparison),
             *_answers(comparison),
-            *_layers(report.graphs),
+            *layer_sections(report.graphs),
             _facts(
                 "The model and its calibration",
                 [fact for fact in report.sources.items() if fact not in manifest.inputs.items()],
@@ -294,7 +294,8 @@ def _answer(photo: PhotoAnswer) -> str:
     )
 
 
-def _layers(graphs: Sequence[QuantisedGraph]) -> list[str]:
+def layer_sections(graphs: Sequence[QuantisedGraph]) -> list[str]:
+    """Noise, sensitivity and repairs, layer by layer; no section where no layer was looked at."""
     if not any(graph.layers for graph in graphs):
         return []
     parts = [
