@@ -4,6 +4,8 @@
 #
 #   examples/first-deployment.sh PROJECT PHOTO.jpg
 #
+# With RUNTIME=onnxruntime-cpu no TensorRT plans are built, and the VM serves from its vCPUs.
+#
 # NOT YET RUN against Google Cloud: it is checked for syntax, and its commands and flags are checked to exist.
 # Needs: `make setup` done, `gcloud auth application-default login`, a project with billing and quota for two T4s, the
 # VM's and the builder's. Pulumi's state and the configuration stay in .cache/first-deployment, so a run that was cut off can be ended
@@ -41,8 +43,9 @@ with_config() { pulumi "$@" --stack "$stack" --config-file "$config"; }
 configure() {
     pulumi stack select --create "$stack" --config-file "$config"
     with_config config set gcp:project "$project"
-    # No TensorRT plans are built yet: the INT8 graph runs on the VM's vCPUs.
-    with_config config set --path tensorrt-fleet:model.runtime onnxruntime-cpu
+    if [[ -n ${RUNTIME:-} ]]; then
+        with_config config set --path tensorrt-fleet:model.runtime "$RUNTIME"
+    fi
     with_config config set --path tensorrt-fleet:storage.forceDestroy true
 }
 

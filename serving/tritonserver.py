@@ -28,6 +28,8 @@ _POLL_S: Final = 0.1
 _SHARED_MEMORY: Final = Path("/dev/shm")  # noqa: S108 - where POSIX shared memory lies, not a place for our files
 _MEMORY_PREFIX: Final = "tensorrt-fleet-"
 _SEVERITY: Final = {"I": logging.INFO, "W": logging.WARNING, "E": logging.ERROR, "F": logging.CRITICAL}
+_OUTSIDE_PROFILE: Final = "Failed to set cuda graph shape"
+"""TensorRT backend's error for a CUDA graph's batch outside a profile (its src/instance_state.cc, BuildCudaGraph)."""
 _LOG_LINE: Final = re.compile(r"(?P<severity>[IWEF])\d{4} [\d:.]+ \d+ (?P<text>.*)")
 
 
@@ -180,7 +182,10 @@ def log_line(line: str) -> None:
     """Pass a line of Triton's log on as an event of ours."""
     parts = _LOG_LINE.fullmatch(line)
     if parts:
-        _log.log(_SEVERITY[parts["severity"]], "%s", parts["text"], extra={"child": "triton"})
+        # Triton tries every CUDA graph in every optimisation profile, and most fit only one.
+        expected = _OUTSIDE_PROFILE in parts["text"]
+        level = logging.INFO if expected else _SEVERITY[parts["severity"]]
+        _log.log(level, "%s", parts["text"], extra={"child": "triton"})
     elif line.strip():
         _log.info("%s", line, extra={"child": "triton"})
 
