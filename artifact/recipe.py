@@ -40,7 +40,7 @@ class Recipe(BaseModel):
     """Of the CPU graph: 8 for CPUs with VNNI or AMX; 7 for all, as others add products in pairs that saturate."""
     equalise: bool = False
     """Spread weight ranges evenly over the channels of consecutive layers before quantising."""
-    bias_correction: bool = False
+    bias_correction: bool = True
     """Take the mean error that quantised weights make on the calibration set out of each layer's bias."""
     repair: bool = True
     """Where a gate fails, equalise, then keep the most sensitive layers in floats, before the build is refused."""

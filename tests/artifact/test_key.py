@@ -110,7 +110,7 @@ def test_recipe_and_runtime_change_the_key_but_gpu_only_where_there_are_plans() 
         {"labels": "gs://bucket/labels.txt#1"},
         {"label_offset": 1},
         {"recipe": {"equalise": True}},
-        {"recipe": {"biasCorrection": True}},
+        {"recipe": {"biasCorrection": False}},
         {"recipe": {"repair": False}},
     ],
 )
