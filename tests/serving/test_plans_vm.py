@@ -11,6 +11,7 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
 import contract
@@ -29,6 +30,8 @@ START_DEADLINE_S = 40.0
 
 class Vm:
     """A supervisor that serves an artifact without plans on a GPU that is not there; trtexec waits for `go`."""
+
+    process: subprocess.Popen[bytes]
 
     def __init__(self, folder: Path) -> None:
         artifact = write_tiny_artifact(folder / "artifact")
@@ -79,7 +82,7 @@ class Vm:
 @pytest.fixture
 def vm(tmp_path: Path) -> Iterator[Vm]:
     made = Vm(tmp_path)
-    process = made.start()
+    made.process = process = made.start()
     try:
         yield made
     finally:
@@ -115,3 +118,16 @@ def test_where_it_cannot_build_it_gives_up_with_the_reason(vm: Vm) -> None:
     assert status == 503
     assert "trtexec failed with 1" in body
     assert vm.get(contract.MODEL_PATH)[0] == 503
+
+
+def test_a_signal_ends_it_and_trtexec_while_it_builds(vm: Vm) -> None:
+    def builders() -> list[psutil.Process]:
+        children = psutil.Process(vm.process.pid).children()
+        return [child for child in children if "--saveEngine" in " ".join(child.cmdline())]
+
+    vm.until(lambda: len(builders()) == 1, "trtexec")
+    (builder,) = builders()
+    vm.process.terminate()
+    assert vm.process.wait(20) == 0
+    psutil.wait_procs([builder], 5)
+    assert not builder.is_running()
