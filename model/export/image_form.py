@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 from onnx import TensorProto, helper
 
@@ -56,14 +57,18 @@ def with_image_input(model: onnx.ModelProto, preprocessing: Preprocessing, layou
 
 
 def _normalisation(model: onnx.ModelProto, pixels: str, preprocessing: Preprocessing) -> list[onnx.NodeProto]:
-    mean = np.array(preprocessing.mean, np.float32)
-    inverse_std = (1 / np.array(preprocessing.std)).astype(np.float32)
+    mean, inverse_std = _least(np.array(preprocessing.mean)), _least(1 / np.array(preprocessing.std))
     model.graph.initializer.extend([constant("mean", mean), constant("inverse_std", inverse_std)])
     return [
         helper.make_node("Cast", [pixels], [PIXELS], name="pixels", to=TensorProto.FLOAT),
         helper.make_node("Sub", [PIXELS, "mean"], ["centred"], name="centred"),
         helper.make_node("Mul", ["centred", "inverse_std"], ["scaled"], name="normalised"),
     ]
+
+
+def _least(channels: npt.NDArray[np.float64]) -> npt.NDArray[np.float32]:
+    """One number where every channel has the same: TensorRT then has no vector to bring into its kernels' order."""
+    return (channels[0] if (channels == channels[0]).all() else channels).astype(np.float32)
 
 
 def _normalisation_is_identity(model: onnx.ModelProto, normalised: str, preprocessing: Preprocessing) -> bool:
