@@ -33,7 +33,7 @@ def summary(layers: list[Layer]) -> dict[str, Any]:
 
 def is_convolution(layer: Layer) -> bool:
     """Whether the layer is a convolution, with whatever is fused into it."""
-    return "Convolution" in str(layer.get("ParameterType", "")) or "Convolution" in str(layer.get("LayerType", ""))
+    return any("Conv" in str(layer.get(kind, "")) for kind in ("LayerType", "ParameterType"))
 
 
 def _types(layer: Layer) -> str:
