@@ -9,14 +9,16 @@ they come from beside it, and docs/reports/model.html with its plots.
 from __future__ import annotations
 
 import argparse
+import io
 import os
 import shutil
 import statistics
 import sys
 import time
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final
 
 import onnx
 
@@ -50,16 +52,18 @@ class Progress:
     """Lines with the seconds since the start; what the comparison reports comes through it, too."""
 
     began: float = field(default_factory=time.monotonic)
-    _told: tuple[str, int] = ("", -1)
+    _stream: IO[str] = field(default_factory=lambda: sys.stdout)
+    """As it is now: what libraries print later is kept away from it."""
+    _told: tuple[str, int] = ("", 0)
 
     def line(self, text: str) -> None:
         """A line of its own."""
-        print(f"[{time.monotonic() - self.began:5.0f} s] {text.strip()}", flush=True)
+        print(f"[{time.monotonic() - self.began:5.0f} s] {text.strip()}", file=self._stream, flush=True)
 
     def stage(self, name: str, fraction: float) -> None:
         """A line for every quarter."""
         quarter = (name, int(4 * fraction))
-        if quarter != self._told and fraction > 0:
+        if quarter != self._told and quarter[1] > 0:
             self._told = quarter
             self.line(f"{name}: {100 * fraction:.0f} %")
 
@@ -123,10 +127,16 @@ def _grid(
     fp32 = artifact.graph("fp32", "tensor")
     graphs = {OWN: artifact.graph("int8-cpu", "tensor")}
     count = len(calibration_photos())
-    grid = static_grid(onnx.load(fp32), lambda: photo_batches(preprocessing, count), WORK, progress.line)
-    for made in grid:
-        graphs[made.setting.name] = WORK / f"static-{len(graphs)}.onnx"
-        onnx.save(made.model, graphs[made.setting.name])
+    grid = static_grid(
+        onnx.load(fp32),
+        lambda: photo_batches(preprocessing, count),
+        WORK,
+        lambda name: progress.line(f"quantize_static, {name}"),
+    )
+    with redirect_stdout(io.StringIO()):
+        for made in grid:
+            graphs[made.setting.name] = WORK / f"static-{len(graphs)}.onnx"
+            onnx.save(made.model, graphs[made.setting.name])
     progress.line("judging every graph on the same images")
     judged = judge(fp32, graphs, unseen_images(preprocessing))
     threads = len(os.sched_getaffinity(0))
