@@ -21,7 +21,7 @@ from benchmarks.serving.reference import Reference, Scores
 
 MAX_BODY_BYTES: Final = 4 * 2**20
 """Limit of the VM that the requests are for; it must be told."""
-BODY_TIMEOUT_S: Final = 1.0
+BODY_TIMEOUT_S: Final = 3.0
 """Likewise."""
 VALID_ONE_IN: Final = 10
 _POOL: Final = 60
@@ -183,8 +183,10 @@ class Mutators:
         return Case(name, (post(dumps({"instances": [b64(image)]})),), (Expected(200, scores=(scores,)),))
 
     def _bomb(self, rng: random.Random) -> Case:
-        make = rng.choice((images.jpeg_bomb, images.png_bomb))
-        return self._one_bad("bomb", b64(make(rng)), "pixels in all are decoded")
+        if rng.random() < 0.5:
+            # With some sizes the decoder already finds the header impossible.
+            return self._one_bad("JPEG bomb", b64(images.jpeg_bomb(rng)))
+        return self._one_bad("PNG bomb", b64(images.png_bomb(rng)), "pixels in all are decoded")
 
     def _no_image(self, rng: random.Random) -> Case:
         image = images.no_image(rng)
@@ -364,7 +366,7 @@ class Mutators:
         if rng.random() < 0.5:
             size = len(wire) // 4
             parts = tuple(wire[at : at + size] for at in range(0, len(wire), size))
-            return Case("slow body", parts, (expected,), pause_s=BODY_TIMEOUT_S / 20)
+            return Case("slow body", parts, (expected,), pause_s=0.05)
         return Case("body that never ends", (wire[:-1],), (Expected(408),), last=True)
 
     def _pipelined(self, rng: random.Random) -> Case:
