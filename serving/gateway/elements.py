@@ -98,12 +98,11 @@ def json_values(name: str, array: Array) -> Json:
     return texts(array)
 
 
-def json_rows(name: str, array: Array) -> Sequence[Any]:
+def json_rows(name: str, array: Array) -> Json:
     """`json_values` of each instance: an array [n, ...] as n values."""
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
-        return [numbers(row) for row in array]
-    rows: Sequence[Any] = json_values(name, array)
-    return rows
+    if array.dtype.kind == "f":
+        return array if np.isfinite(array).all() else [numbers(row) for row in array]
+    return json_values(name, array)
 
 
 def texts(array: Array) -> Json:
