@@ -11,7 +11,7 @@ import pytest
 from artifact.manifest import GateResult
 from artifact.recipe import Recipe
 from model.graph import Graph, session
-from model.quantise.bias_correction import correct_bias, mean_errors, shift_biases
+from model.quantise.bias_correction import IMAGES, correct_bias, mean_errors, shift_biases
 from model.quantise.equalisation import equalise
 from model.quantise.int8 import calibrated_tensors, cpu_graph, tensorrt_graph
 from model.quantise.repair import Candidate, repair
@@ -96,7 +96,7 @@ def test_bias_correction_takes_the_mean_error_out_of_every_layer(kind: str) -> N
 def test_mean_errors_are_those_of_the_layers_output() -> None:
     model = mobile_net()
     graph = quantised(model)
-    image = np.concatenate(batches())
+    image = np.concatenate(batches())[:IMAGES]
     one, other = (session(m, ["stem_out"]).run(["stem_out"], {"image": image})[0] for m in (model, graph))
     # The first layer sees the same input in both graphs, so that what its twin shows is what it does in its place.
     in_place = (other - one).mean((0, 2, 3))
