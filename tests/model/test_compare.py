@@ -16,10 +16,12 @@ from artifact.folder import ArtifactFolder
 from artifact.manifest import FileEntry, SpeedRow
 from artifact.manifest import Plan as ManifestPlan
 from artifact.signature import TensorSpec
+from artifact.source import source_identity
 from model.__main__ import main
 from model.compare import benchmark, device
 from model.compare.benchmark import Plan, compare
 from model.compare.feed import Feed, random_tensors
+from model.compare.process import RowProcess
 from model.compare.runners import RowSpec
 from model.compare.subject import Native, Subject, existing_artifact, subject_of
 from model.compare.timing import InProcess, Setting, interleave, throughputs
@@ -475,3 +477,47 @@ def test_another_model_than_the_artifacts_own_is_no_native_row(artifact: Artifac
     assert found.native is None
     assert found.native_missing.startswith("builtin:smoke is builtin:smoke@")
     assert "the artifact was made from test:tiny; name the TensorFlow model with --source" in found.native_missing
+
+
+@pytest.mark.slow
+def test_native_tensorflow_answers_alike_with_and_without_xla(
+    artifact: ArtifactFolder, photos: tuple[Path, ...], tmp_path: Path
+) -> None:
+    found = subject_of(str(artifact.path), REPOSITORY, tmp_path, Silent())
+    assert found.native is None, "the tiny model was made from nothing that could be read"
+    of_smoke = {**artifact.manifest.inputs, "source": source_identity("builtin:smoke", REPOSITORY)}
+    manifest = artifact.manifest.model_copy(update={"inputs": of_smoke})
+    (artifact.path / "manifest.json").write_text(manifest.model_dump_json(by_alias=True))
+    told = Silent()
+    native = subject_of(str(artifact.path), REPOSITORY, tmp_path, told).native
+    assert native is not None
+    assert (native.output, native.layout) == ("probabilities", "nhwc")
+    assert told.lines == ["  reading the TensorFlow model builtin:smoke"]
+    answers = []
+    for xla in (False, True):
+        spec = RowSpec(
+            row="native", kind="tensorflow", model=native.folder.resolve(), output=native.output, threads=1, xla=xla
+        )
+        prep = artifact.signatures.signatures["serving_default"].preprocessing
+        start = Start(spec=spec, form="tensor", photos=photos, preprocessing=prep, layout=native.layout)
+        with RowProcess(start, tmp_path / "row.log") as process:
+            assert process.runtime.startswith("TensorFlow 2.")
+            assert min(process.time(Setting(3, preprocessing=True), 0.01)) > 0
+            answers.append(process.answers(photos))
+            assert process.memory_mib() > 100
+    for plain, compiled in zip(*answers, strict=True):
+        assert [number for number, _ in plain] == [number for number, _ in compiled]
+        np.testing.assert_allclose([score for _, score in plain], [score for _, score in compiled], rtol=1e-3)
+    again = Silent()
+    subject_of(str(artifact.path), REPOSITORY, tmp_path, again)
+    assert again.lines == [], "it is read once"
+
+
+@pytest.mark.slow
+def test_a_row_that_cannot_run_is_one_line_with_its_log(artifact: ArtifactFolder, tmp_path: Path) -> None:
+    start = start_of(artifact, ())
+    (tmp_path / "broken.onnx").write_bytes(b"no graph")
+    broken = start.spec.model_copy(update={"model": tmp_path / "broken.onnx"})
+    with pytest.raises(BuildError, match=r"row fp32: .*row\.log\)") as caught:
+        RowProcess(start.model_copy(update={"spec": broken}), tmp_path / "row.log")
+    assert "\n" not in str(caught.value)
