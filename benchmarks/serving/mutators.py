@@ -6,6 +6,7 @@ Every mutator makes one kind of request from a random generator, so a seed and a
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import random
 from collections.abc import Callable, Iterator
@@ -112,6 +113,7 @@ class Mutators:
             (1, self._too_long_chunked),
             (2, self._broken_chunk),
             (1, self._slow_body),
+            (3, self._compressed),
             (4, self._pipelined),
             (4, self._hangs_up),
         )
@@ -368,6 +370,21 @@ class Mutators:
             parts = tuple(wire[at : at + size] for at in range(0, len(wire), size))
             return Case("slow body", parts, (expected,), pause_s=0.05)
         return Case("body that never ends", (wire[:-1],), (Expected(408),), last=True)
+
+    def _compressed(self, rng: random.Random) -> Case:
+        body, expected = self._good(rng)
+        packed = gzip.compress(body, 1)
+        at = rng.randrange(len(packed) // 2)
+        name, data, encoding, answer = rng.choice(
+            (
+                ("gzip", packed, "gzip", expected),
+                ("gzip, cut", packed[:at], "gzip", Expected(400)),
+                ("gzip, damaged", b"\x1f\x8b\x07" + packed[3:], "gzip", Expected(400)),
+                ("gzip bomb", gzip.compress(bytes(MAX_BODY_BYTES + 1), 9), "gzip", Expected(413)),
+                ("unknown encoding", packed, "br", Expected(415)),
+            )
+        )
+        return Case(name, (post(data, f"Content-Encoding: {encoding}"),), (answer,))
 
     def _pipelined(self, rng: random.Random) -> Case:
         requests, answers = [], []

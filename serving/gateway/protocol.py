@@ -68,7 +68,7 @@ class LimitedProtocol(HttpToolsProtocol):
         """The head has arrived."""
         self._in_head = False
         self._stop_timer()
-        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEAD_BYTES:
+        if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > MAX_HEAD_BYTES:
             self._too_large = True
             raise _TooLargeError
         super().on_headers_complete()

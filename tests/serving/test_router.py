@@ -15,7 +15,7 @@ from serving.gateway.http import HttpError
 from serving.gateway.router import Router
 from serving.health import Status
 from serving.tensors import Array
-from serving.triton import InferError
+from serving.triton import WAITED, InferError
 from tests.serving.conftest import SERVING
 
 INPUTS = {"image": np.zeros((1, 2, 2, 3), np.uint8)}
@@ -28,6 +28,7 @@ class FakeTriton:
     asked: list[str] = field(default_factory=list)
     release: asyncio.Event = field(default_factory=asyncio.Event)
     errors: dict[str, grpc.StatusCode] = field(default_factory=dict)
+    detail: str = ""
 
     async def infer(
         self, model: str, inputs: Mapping[str, Array], timeout_s: float, *, queue_timeout_s: float
@@ -35,7 +36,7 @@ class FakeTriton:
         assert timeout_s > queue_timeout_s > 0
         self.asked.append(model)
         if model in self.errors:
-            raise InferError(self.errors[model], f"{model} failed")
+            raise InferError(self.errors[model], self.detail or f"{model} failed")
         await self.release.wait()
         return dict(inputs)
 
@@ -103,6 +104,15 @@ async def test_what_no_gpu_answers_is_refused(code: grpc.StatusCode, status: int
         await router(triton, (0, 1)).infer("image", INPUTS, 1, soon())
     assert caught.value.status == status
     assert len(triton.asked) == tries
+
+
+async def test_a_request_that_waited_too_long_for_a_gpu_is_refused_and_tried_nowhere_else() -> None:
+    triton = FakeTriton(errors=dict.fromkeys(("default_image_gpu0", "default_image_gpu1"), grpc.StatusCode.UNAVAILABLE))
+    triton.detail = WAITED
+    with pytest.raises(HttpError, match="waited too long") as caught:
+        await router(triton, (0, 1)).infer("image", INPUTS, 1, soon())
+    assert caught.value.status == 429
+    assert len(triton.asked) == 1
 
 
 async def test_without_gpus_the_supervisors_reason_is_the_answer() -> None:
