@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+import tomllib
 from pathlib import Path
 
 import onnx
@@ -16,7 +17,7 @@ from model.export.image_form import with_image_input
 from model.plan.builder import PlanBuilder
 from model.plan.log import PlanLog
 from model.plan.plans import LOG, PlanSources, build_plans, plan_files
-from model.plan.target import Gpu, PlanTarget, plan_machine, plan_target, visible_gpus
+from model.plan.target import COMPUTE_CAPABILITIES, Gpu, PlanTarget, plan_machine, plan_target, visible_gpus
 from model.plan.tensorrt_api import TensorRt, load_tensorrt
 from model.plan.timing_cache import TimingCacheFile
 from model.quantise.int8 import calibrated_tensors, tensorrt_graph
@@ -25,6 +26,7 @@ from tests.model.fake_tensorrt import FakeTensorRt
 from tests.model.nets import SIZE, images, mobile_net
 from tests.serving.stand_ins import command
 
+REPOSITORY = Path(__file__).parents[2]
 T4 = PlanTarget("nvidia-tesla-t4", "7.5", "10.13.2.6")
 TESLA_T4 = Gpu("Tesla T4", "7.5")
 PLACE = "plans/nvidia-tesla-t4-sm75-trt10.13.2.6"
@@ -237,6 +239,10 @@ class TestTarget:
     def test_another_tensorrt_is_refused(self, wanted: str, match: str) -> None:
         with pytest.raises(BuildError, match=match):
             self.target(wanted)
+
+    def test_every_gpu_type_that_a_fleet_may_have_can_be_built_for(self) -> None:
+        catalog = tomllib.loads((REPOSITORY / "components" / "data" / "catalog.toml").read_text())
+        assert set(catalog["gpus"]) <= set(COMPUTE_CAPABILITIES)
 
     def test_another_gpu_is_refused_by_name(self) -> None:
         with pytest.raises(
