@@ -116,9 +116,10 @@ def _predict(options: argparse.Namespace) -> int:
         raise ClientError("--curl sends a written request", "Name its file: --write-request out.json.")
     images = [(path, read_image(path)) for path in options.images]
     endpoint = _endpoint(options)
+    api = ModelApi(endpoint)
     if options.write_request is not None:
-        predict.write_request([data for _, data in images], options.write_request)
-    predictions = predict.predict(ModelApi(endpoint), images, options.top)
+        predict.write_request([data for _, data in images], options.write_request, api.photo_signature())
+    predictions = predict.predict(api, images, options.top)
     if options.json:
         _print_json([predict.as_json(one) for one in predictions])
     else:
@@ -151,10 +152,11 @@ def _load(options: argparse.Namespace) -> int:
     load.check_size(options.rate, options.seconds)
     endpoint = _load_target(options)
     images = [read_image(path) for path in options.image] if options.image else [synthetic_jpeg()]
+    signature = ModelApi(endpoint).photo_signature()
     result = asyncio.run(
         load.generate(
             endpoint,
-            [request_body([image]) for image in images],
+            [request_body([image], signature) for image in images],
             rate=options.rate,
             seconds=options.seconds,
             timeout_s=options.timeout,

@@ -14,9 +14,10 @@ from urllib.parse import urlsplit
 import requests
 
 from client.errors import ClientError, NotFoundError, UnavailableError
-from contract import LABELS_PATH, MODEL_KEY_HEADER, PREDICT_PATH, SERVED_BY_HEADER
+from contract import LABELS_PATH, METADATA_PATH, MODEL_KEY_HEADER, PREDICT_PATH, SERVED_BY_HEADER
 
 REQUEST_TIMEOUT_S: Final = 60.0
+_DEFAULT_SIGNATURE: Final = "serving_default"
 UNREACHABLE_REMEDY: Final = "Check `python -m client status`; a new load balancer takes minutes to reach every edge."
 
 
@@ -33,10 +34,11 @@ class Answer:
     """From the request's first byte to the answer's last, seen from here."""
 
 
-def request_body(images: Sequence[bytes]) -> bytes:
-    """The body of a predict request for encoded images, one instance an image."""
+def request_body(images: Sequence[bytes], signature: str = "") -> bytes:
+    """The body of a predict request for encoded images, one instance an image; empty: the default signature."""
     instances = [{"b64": base64.b64encode(image).decode()} for image in images]
-    return json.dumps({"instances": instances}).encode()
+    named = {"signature_name": signature} if signature else {}
+    return json.dumps(named | {"instances": instances}).encode()
 
 
 def read_image(path: Path) -> bytes:
@@ -107,6 +109,31 @@ class ModelApi:
         except NotFoundError:
             return []
         return response.content.decode(errors="replace").splitlines()
+
+    def photo_signature(self) -> str:
+        """The signature that takes encoded images: empty for the default one, and where the server does not say.
+
+        Raises:
+            ClientError: the model takes no images.
+        """
+        try:
+            response = self._send("GET", METADATA_PATH, None)
+        except (NotFoundError, UnavailableError):
+            return ""
+        try:
+            signatures = response.json()["metadata"]["signature_def"]["signature_def"]
+            takes = {
+                name: [one["dtype"] for one in signature["inputs"].values()] for name, signature in signatures.items()
+            }
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return ""
+        photos = sorted(name for name, types in takes.items() if types == ["DT_STRING"])
+        if not photos:
+            raise ClientError(
+                f"the model takes no images: its signatures are {', '.join(sorted(takes))}",
+                "Set model.preprocessing and build it again, or send it numbers: see docs/http-api.md.",
+            )
+        return "" if _DEFAULT_SIGNATURE in photos else photos[0]
 
     def _send(self, method: str, path: str, body: bytes | None) -> requests.Response:
         url = self.endpoint + path

@@ -45,13 +45,13 @@ def predict(api: ModelApi, images: Sequence[tuple[Path, bytes]], top: int) -> li
     Raises:
         ClientError: a request failed; the message names its image.
     """
-    names = api.labels()
-    return [_predict_one(api, path, data, names, top) for path, data in images]
+    names, signature = api.labels(), api.photo_signature()
+    return [_predict_one(api, path, request_body([data], signature), names, top) for path, data in images]
 
 
-def _predict_one(api: ModelApi, path: Path, data: bytes, names: Sequence[str], top: int) -> Prediction:
+def _predict_one(api: ModelApi, path: Path, body: bytes, names: Sequence[str], top: int) -> Prediction:
     try:
-        answer = api.predict(request_body([data]))
+        answer = api.predict(body)
     except ClientError as error:
         raise type(error)(f"{path}: {error.problem}", error.remedy) from error
     if len(answer.predictions) != 1:
@@ -117,14 +117,14 @@ def as_json(prediction: Prediction) -> dict[str, Any]:
     }
 
 
-def write_request(images: Sequence[bytes], target: Path) -> None:
+def write_request(images: Sequence[bytes], target: Path, signature: str) -> None:
     """Write the predict request's body for the images, as `curl -d @FILE` sends it.
 
     Raises:
         ClientError: the file cannot be written.
     """
     try:
-        target.write_bytes(request_body(images))
+        target.write_bytes(request_body(images, signature))
     except OSError as error:
         raise ClientError(f"{target}: {error.strerror}", "Name a file in a folder that you may write to.") from error
 

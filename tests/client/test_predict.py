@@ -46,6 +46,28 @@ def test_every_image_is_a_request_of_its_own(run: Run, model: ModelFake, photo: 
     assert model.images == [JPEG, JPEG[::-1], JPEG]
 
 
+def test_a_model_whose_default_signature_takes_numbers_is_asked_by_the_one_that_takes_photos(
+    run: Run, model: ModelFake, photo: Path
+) -> None:
+    model.signatures = {"serving_default": "DT_FLOAT", "image": "DT_STRING"}
+    body = photo.with_name("out.json")
+    assert run("predict", str(photo), "--url", model.url, "--write-request", str(body)).code == 0
+    assert model.signature_names == ["image"]
+    assert json.loads(body.read_bytes())["signature_name"] == "image"
+    model.signatures = {"serving_default": "DT_STRING", "image": "DT_STRING"}
+    assert run("predict", str(photo), "--url", model.url).code == 0
+    model.signatures = None
+    assert run("predict", str(photo), "--url", model.url).code == 0
+    assert model.signature_names == ["image", "", ""]
+
+
+def test_a_model_that_takes_no_photos_says_so(run: Run, model: ModelFake, photo: Path) -> None:
+    model.signatures = {"serving_default": "DT_FLOAT"}
+    outcome = run("predict", str(photo), "--url", model.url)
+    assert (outcome.code, model.requests) == (1, 0)
+    assert "the model takes no images: its signatures are serving_default. Set model.preprocessing" in outcome.err
+
+
 def test_url_comes_from_the_stacks_outputs(run: Run, model: ModelFake, pulumi: Path, photo: Path) -> None:
     outputs = json.loads((pulumi / "outputs.json").read_text())
     (pulumi / "outputs.json").write_text(json.dumps({**outputs, "endpoint": model.url}))
