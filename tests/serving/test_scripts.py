@@ -134,6 +134,9 @@ def test_the_container_gets_exactly_the_locked_wheels(machine: Machine) -> None:
     lines = (fake / "Dockerfile").read_text().splitlines()
     assert lines[0] == f"FROM {CONTAINER}"
     assert "--require-hashes" in lines[-1]
+    # Into the interpreter that runs them, and into no environment that would hide the container's own packages.
+    assert lines[-1].startswith("RUN python3 -m pip install ")
+    assert not any("venv" in line for line in lines)
     assert (fake / "requirements.txt").read_bytes() == (REPOSITORY / "locks" / "serving.txt").read_bytes()
 
 
