@@ -174,7 +174,7 @@ def _remove_memory_of_the_dead() -> None:
     """Remove the shared memory that supervisors who were killed could not: some hundred megabytes each."""
     for path in _SHARED_MEMORY.glob(f"{_MEMORY_PREFIX}*"):
         pid = path.name.removeprefix(_MEMORY_PREFIX).partition("-")[0]
-        if pid == str(os.getpid()) or not Path("/proc", pid).exists():
+        if pid.isdecimal() and (pid == str(os.getpid()) or not Path("/proc", pid).exists()):
             path.unlink(missing_ok=True)
 
 

@@ -399,6 +399,59 @@ SERVING = (
     ),
 )
 
+STRESS = (
+    Fault(
+        name="places in the queue do not follow the pace",
+        file="serving/gateway/admission.py",
+        old="if before >= ALWAYS_ADMITTED and wait_s > patience_s:",
+        new="if before >= 10 * ALWAYS_ADMITTED:",
+        test="tests/serving/test_admission.py::test_places_follow_the_pace_and_the_queue_deadline",
+    ),
+    Fault(
+        name="requests that were not answered quicken the pace",
+        file="serving/gateway/admission.py",
+        old="if answered and self.images >= ALWAYS_ADMITTED:",
+        new="if self.images >= ALWAYS_ADMITTED:",
+        test="tests/serving/test_admission.py::test_what_was_not_answered_tells_nothing_of_the_pace",
+    ),
+    Fault(
+        name="the rest of a refused body is taken for the next request",
+        file="serving/gateway/app.py",
+        old="if self._status().draining or not arrived:",
+        new="if self._status().draining:",
+        test="tests/serving/test_body.py::test_a_refused_body_that_does_not_arrive_ends_the_connection_after_the_answer",
+    ),
+    Fault(
+        name="a slow body has a place in the queue",
+        file="serving/gateway/inference.py",
+        old="        with self._admission.admit(patience) as place:\n",
+        new="        with self._admission.admit(patience) as place:\n            place.grow(1)\n",
+        test="tests/serving/test_body.py::test_a_slow_body_is_408_and_holds_only_what_it_sent",
+    ),
+    Fault(
+        name="a head may grow without limit",
+        file="serving/gateway/protocol.py",
+        old="self._head_bytes += len(data) if continued else 0",
+        new="self._head_bytes += 0",
+        test="tests/serving/test_protocol.py::test_what_is_no_request_is_answered_in_json_and_the_connection_ended",
+    ),
+    Fault(
+        name="a request with a million values is parsed",
+        file="serving/gateway/json_text.py",
+        old='body.count(b",") > most_commas:',
+        new='body.count(b"|") > most_commas:',
+        test="tests/serving/test_size.py::test_more_is_refused_unparsed",
+    ),
+    Fault(
+        name="a request that waited too long is tried on the next GPU",
+        file="serving/gateway/router.py",
+        old="if error.code == grpc.StatusCode.UNAVAILABLE and WAITED in str(error):",
+        new="if error.code == grpc.StatusCode.CANCELLED and WAITED in str(error):",
+        test="tests/serving/test_router.py::"
+        "test_a_request_that_waited_too_long_for_a_gpu_is_refused_and_tried_nowhere_else",
+    ),
+)
+
 STARTUP = (
     Fault(
         name="code bundle's digest is not checked",
@@ -772,6 +825,7 @@ FAULTS: tuple[Fault, ...] = (
     *PLANS,
     *COMPARISON,
     *SERVING,
+    *STRESS,
     *STARTUP,
     *CLIENT,
     *SANDBOX,
