@@ -54,7 +54,7 @@ GOALS: Final = (
     ),
     Goal(
         "static_grid_speed_ratio",
-        "speed of the CPU graph over the most accurate graph of quantize_static's grid, batch 1",
+        "speed of the CPU graph over the fastest of the grid's most accurate graphs, batch 1",
         ">=",
         0.95,
         " x",

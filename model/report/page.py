@@ -250,7 +250,15 @@ def _agreement(rows: Sequence[Agreement]) -> list[str]:
         for row in rows
     ]
     head = ("row", f"same first label as {row_name(rows[0].reference)}", "top-1", "top-5")
-    return [section("Agreement", _note("Whole photos, cut once, as serving cuts them."), table(head, cells))]
+    return [
+        section(
+            "Agreement",
+            _note(
+                "Whole photos, cut once, as serving cuts them, those of the calibration set among them: gates judge on others."
+            ),
+            table(head, cells),
+        )
+    ]
 
 
 def _answers(comparison: Comparison) -> list[str]:

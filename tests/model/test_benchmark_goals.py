@@ -12,7 +12,7 @@ from artifact.signature import Preprocessing
 from benchmarks.model.calibration_memory import photo_batches
 from benchmarks.model.goals import GOALS, Verdict, verdicts
 from benchmarks.model.processes import ProcessFailedError, run_fresh
-from benchmarks.model.report import GridRow, Results, sentence, write
+from benchmarks.model.report import GridRow, Results, rival, sentence, write
 from model.report.document import build_document, text_of
 from tests.model.reports import comparison, quantised_graph
 from tests.model.test_report import Page, build_report
@@ -94,6 +94,15 @@ def test_a_run_leaves_figures_samples_a_page_and_plots(results: Results, tmp_pat
         {"images": "100", "MiB": "900", "seconds": "8"},
         {"images": "500", "MiB": "910", "seconds": "40"},
     ]
+
+
+def test_the_rival_is_the_fastest_of_the_most_accurate() -> None:
+    def row(name: str, agreement: float, rate: float) -> GridRow:
+        return GridRow(name, agreement, 18.0, 1000, {1: (rate,)})
+
+    grid = [row("slow", 0.990, 50.0), row("as good", 0.9885, 90.0), row("fast and wrong", 0.985, 200.0)]
+    assert rival(grid).name == "as good"
+    assert rival(grid[:1]).name == "slow"
 
 
 def test_a_quick_try_is_not_taken_for_a_measurement(results: Results, tmp_path: Path) -> None:
