@@ -254,7 +254,7 @@ def _agreement(rows: Sequence[Agreement]) -> list[str]:
         section(
             "Agreement",
             _note(
-                "Whole photos, cut once, as serving cuts them, those of the calibration set among them: gates judge on others."
+                "Whole photos, cut as serving cuts them, those of the calibration set among them: gates judge on others."
             ),
             table(head, cells),
         )
