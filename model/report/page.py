@@ -253,9 +253,7 @@ def _agreement(rows: Sequence[Agreement]) -> list[str]:
     return [
         section(
             "Agreement",
-            _note(
-                "Whole photos, cut as serving cuts them, those of the calibration set among them: gates judge on others."
-            ),
+            _note("Whole photos, cut as serving cuts them, with those of the calibration set: gates judge on others."),
             table(head, cells),
         )
     ]
