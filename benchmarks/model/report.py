@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -12,10 +11,9 @@ from typing import Any, Final
 
 from artifact.folder import ArtifactFolder
 from benchmarks.model.goals import Verdict, verdicts
-from model.report.content import Comparison, Layer, QuantisedGraph
+from model.report.content import Comparison
 from model.report.document import calls_document, comparison_document, text_of
-from model.report.files import JSON
-from model.report.page import comparison_sections, document_page, layer_sections, paragraph, section, table
+from model.report.page import comparison_sections, document_page, paragraph, section, table
 from model.report.plots import layer_plot, sensitivity_plot, speed_plot, standalone
 
 AS_GOOD: Final = 0.002
@@ -67,11 +65,11 @@ class Results:
 def write(results: Results, out: Path, docs: Path) -> list[Path]:
     """Write all files; return their paths."""
     rows = [row for row in results.comparison.speed if not row.preprocessing]
-    graphs = quantised_graphs(results.artifact)
+    graphs = results.comparison.graphs
     files = {
         out / "model.json": text_of(_document(results)),
         out / "model-samples.json": text_of(_samples(results)),
-        docs / "model.html": _page(results, graphs),
+        docs / "model.html": _page(results),
         docs / "model-speed.svg": standalone(speed_plot(results.comparison, rows)),
         docs / "model-layers.svg": standalone(layer_plot(graphs)),
         docs / "model-sensitivity.svg": standalone(sensitivity_plot(graphs)),
@@ -80,30 +78,6 @@ def write(results: Results, out: Path, docs: Path) -> list[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(content, encoding="utf-8")
     return list(files)
-
-
-def quantised_graphs(artifact: ArtifactFolder) -> tuple[QuantisedGraph, ...]:
-    """Layers and repairs from the report that the build has left beside its manifest."""
-    report = json.loads((artifact.path / JSON).read_text(encoding="utf-8"))
-    return tuple(
-        QuantisedGraph(
-            precision=graph["precision"],
-            layers=tuple(
-                Layer(
-                    name=layer["name"],
-                    operator=layer["operator"],
-                    precision=layer["precision"],
-                    macs=layer["macs"],
-                    sqnr_db=layer["sqnrDb"],
-                    sensitivity_db=layer["sensitivityDb"],
-                    reason=layer["reason"],
-                )
-                for layer in graph["layers"]
-            ),
-            repairs=tuple(graph["repairs"]),
-        )
-        for graph in report["graphs"]
-    )
 
 
 def sentence(verdict: Verdict) -> str:
@@ -162,7 +136,7 @@ def _samples(results: Results) -> dict[str, Any]:
     }
 
 
-def _page(results: Results, graphs: Sequence[QuantisedGraph]) -> str:
+def _page(results: Results) -> str:
     machine, manifest = results.comparison.machine, results.artifact.manifest
     facts = (
         f"EfficientNet-Lite0 with its ImageNet weights, measured {machine.date} on {machine.device}: artifact "
@@ -175,7 +149,6 @@ def _page(results: Results, graphs: Sequence[QuantisedGraph]) -> str:
             f'<p class="bad">{QUICK}</p>' if results.quick else "",
             _goals(results.verdicts),
             *comparison_sections(results.comparison),
-            *layer_sections(graphs),
             _grid(results.grid),
             _memory(results.memory),
         ],

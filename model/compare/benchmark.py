@@ -22,6 +22,7 @@ from model.compare.timing import ROUND_S, ROUNDS, WARM_UP_CALLS, Row, Setting, i
 from model.compare.worker import Start
 from model.errors import BuildError
 from model.report.content import Agreement, Comparison, Machine, Missing, PhotoAnswer, Ranked, Speed, Trial
+from model.report.reading import reported_graphs
 from model.source.photos import LabelledPhoto, calibration_photos, evaluation_photos
 
 AskedPrecision = Literal["native", "fp32", "fp16", "int8"]
@@ -100,6 +101,8 @@ class _Session:
             missing=tuple(self._missing),
             trials=tuple(self._trials),
             scores="model's own score",
+            accuracy=self._subject.artifact.manifest.accuracy,
+            graphs=reported_graphs(self._subject.artifact.path),
         )
 
     def _graph_specs(self) -> Iterator[RowSpec]:

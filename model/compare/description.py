@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any, Final
 
 from pydantic.alias_generators import to_camel
@@ -15,7 +14,7 @@ from artifact.manifest import Manifest, graph_path
 from artifact.signature import Signature
 from model.compare.structure import Structure, structure_of
 from model.report.content import Layer
-from model.report.files import JSON
+from model.report.reading import reported_graphs
 
 _FORMS: Final = ("image", "tensor")
 _MIB: Final = 2**20
@@ -26,7 +25,7 @@ def artifact_document(folder: ArtifactFolder) -> dict[str, Any]:
 
     SQNR by layer is in the report of the build, which lies beside an artifact that was built here.
     """
-    known = _report_layers(folder.path)
+    known = {graph.precision: {layer.name: layer for layer in graph.layers} for graph in reported_graphs(folder.path)}
     graphs: dict[str, Any] = {}
     for precision in folder.manifest.precisions:
         name = next((graph_path(precision, form) for form in _FORMS if _has(folder, precision, form)), None)
@@ -117,21 +116,13 @@ def _has(folder: ArtifactFolder, precision: Any, form: Any) -> bool:  # noqa: AN
     return graph_path(precision, form) in folder.manifest.files
 
 
-def _report_layers(folder: Path) -> dict[str, dict[str, Mapping[str, Any]]]:
-    """Layers by graph and name from the build's report, if it is here."""
-    try:
-        report = json.loads((folder / JSON).read_text(encoding="utf-8"))
-    except (OSError, json.JSONDecodeError):
-        return {}
-    return {
-        graph["precision"]: {layer["name"]: layer for layer in graph["layers"]} for graph in report.get("graphs", ())
-    }
-
-
-def _fill(layers: list[dict[str, Any]], known: Mapping[str, Mapping[str, Any]]) -> None:
+def _fill(layers: list[dict[str, Any]], known: Mapping[str, Layer]) -> None:
     for layer in layers:
-        found = known.get(layer["name"], {})
-        layer |= {name: found.get(name) for name in ("sqnrDb", "sensitivityDb")}
+        found = known.get(layer["name"])
+        layer |= {
+            "sqnrDb": found.sqnr_db if found else None,
+            "sensitivityDb": found.sensitivity_db if found else None,
+        }
 
 
 def _layer(layer: Layer) -> dict[str, Any]:

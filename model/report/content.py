@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from artifact.manifest import Manifest
+from artifact.manifest import Accuracy, Manifest
 
 MIN_P99_CALLS: Final = 200
 """Fewer timed calls hold no 99th percentile: it would be their second slowest, or the slowest."""
@@ -176,6 +176,10 @@ class Comparison:
     """Ways to run native TensorFlow; `speed` has the fastest at each batch size."""
     scores: str = "probability"
     """What `Ranked.score` is."""
+    accuracy: tuple[Accuracy, ...] = ()
+    """What the build of an artifact has measured; empty in a build's own report, whose manifest says it."""
+    graphs: tuple[QuantisedGraph, ...] = ()
+    """Likewise."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -51,7 +51,7 @@ def build_page(report: BuildReport) -> str:
                        f"run {manifest.run}, for the runtime {manifest.runtime}."),
             f'<p class="bad">{RANDOM_WEIGHTS}</p>' if manifest.weights == "random" else "",
             _headlines(manifest, comparison),
-            _accuracy(manifest),
+            _accuracy(manifest.accuracy),
             *_speed(comparison),
             *_answers(comparison),
             *layer_sections(report.graphs),
@@ -84,7 +84,9 @@ def comparison_sections(comparison: Comparison) -> list[str]:
     return [
         *_speed(comparison),
         *_agreement(comparison.agreement),
+        _accuracy(comparison.accuracy),
         *_answers(comparison),
+        *layer_sections(comparison.graphs),
         _facts("Versions", comparison.machine.versions.items()),
     ]
 
@@ -138,7 +140,9 @@ def _judgement(row: Accuracy) -> str:
     return f"{failed} of {len(row.gates)} gates FAILED" if failed else f"all {len(row.gates)} gates passed"
 
 
-def _accuracy(manifest: Manifest) -> str:
+def _accuracy(accuracy: Sequence[Accuracy]) -> str:
+    if not accuracy:
+        return ""
     rows = [
         (
             row_name(a.graph),
@@ -148,11 +152,11 @@ def _accuracy(manifest: Manifest) -> str:
             f"{share(a.top5)} ({share(a.top5_fp32)})",
             str(a.evaluated_images),
         )
-        for a in manifest.accuracy
+        for a in accuracy
     ]
     gates = [
         (row_name(a.graph), g.name, f"{g.value:.4g}", f"{g.threshold:g}", _verdict(g.passed))
-        for a in manifest.accuracy
+        for a in accuracy
         for g in a.gates
     ]
     head = ("graph", "agreement with FP32", "SQNR, dB", "top-1 (FP32)", "top-5 (FP32)", "images")

@@ -13,9 +13,8 @@ from benchmarks.model.calibration_memory import photo_batches
 from benchmarks.model.goals import GOALS, Verdict, verdicts
 from benchmarks.model.processes import ProcessFailedError, run_fresh
 from benchmarks.model.report import GridRow, Results, rival, sentence, write
-from model.report.document import build_document, text_of
 from tests.model.reports import comparison, quantised_graph
-from tests.model.test_report import Page, build_report
+from tests.model.test_report import Page
 from tests.model.tiny import write_tiny_artifact
 
 FIGURES = {
@@ -39,12 +38,11 @@ MISSED = {"speedup_int8_over_native_tf_b1", "static_grid_speed_ratio", "build_se
 @pytest.fixture
 def results(tmp_path: Path) -> Results:
     artifact = write_tiny_artifact(tmp_path / "artifact")
-    report = replace(build_report(tmp_path / "other"), graphs=(quantised_graph(), quantised_graph("int8-cpu")))
-    (artifact.path / "report.json").write_text(text_of(build_document(report)))
+    graphs = (quantised_graph(), quantised_graph("int8-cpu"))
     samples = {1: (100.0, 110.0, 90.0), 8: (200.0, 210.0, 190.0)}
     return Results(
         artifact=artifact,
-        comparison=comparison(),
+        comparison=replace(comparison(), graphs=graphs),
         figures=FIGURES,
         grid=[GridRow("own", 0.99, 18.6, 1000, samples), GridRow("MinMax U8S8", 0.985, 17.0, 1000, samples)],
         memory=[{"images": 100, "mib": 900.0, "seconds": 8.0}, {"images": 500, "mib": 910.0, "seconds": 40.0}],

@@ -367,8 +367,10 @@ def test_inspect_tells_signature_precisions_layers_gates_plans_and_key(
 
 
 def test_inspect_fills_noise_by_layer_from_the_builds_report(artifact: ArtifactFolder, capsys: Capture) -> None:
-    layers = [{"name": "closeness", "sqnrDb": 33.25, "sensitivityDb": 40.0}]
-    (artifact.path / "report.json").write_text(json.dumps({"graphs": [{"precision": "int8", "layers": layers}]}))
+    layer = {"name": "closeness", "operator": "Conv", "precision": "int8", "macs": 24576, "reason": ""}
+    noisy = {**layer, "sqnrDb": 33.25, "sensitivityDb": 40.0}
+    report = {"graphs": [{"precision": "int8", "repairs": [], "layers": [noisy]}]}
+    (artifact.path / "report.json").write_text(json.dumps(report))
     assert main(["inspect", str(artifact.path), "--json"]) == 0
     graphs = json.loads(capsys.readouterr().out)["graphs"]
     assert [graphs[name]["layers"][0]["sqnrDb"] for name in ("int8", "int8-cpu")] == [33.25, None]

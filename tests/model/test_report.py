@@ -11,10 +11,11 @@ import pytest
 
 from artifact.manifest import Accuracy, GateResult
 from model.report.content import MIN_P99_CALLS, BuildReport, Speed, speed_up
-from model.report.document import speed_document
+from model.report.document import build_document, speed_document, text_of
 from model.report.files import write_comparison, write_report
 from model.report.page import comparison_page
 from model.report.plots import layer_plot, speed_plot, standalone
+from model.report.reading import reported_graphs
 from model.report.text import in_order, milliseconds, rate, ratio
 from tests.model.reports import DEVICE, comparison, quantised_graph, speed
 from tests.model.tiny import write_tiny_artifact
@@ -222,6 +223,17 @@ def test_a_build_tells_gates_layers_repairs_stages_and_files(tmp_path: Path) -> 
     assert document["comparison"]["photos"][0]["answers"]["int8-cpu"][1]["label"] == "lynx"
     log = (tmp_path / "log.txt").read_text(encoding="utf-8")
     assert log.startswith("stage 1\n==========================\nnetwork: native")
+
+
+def test_what_a_build_says_of_its_layers_can_be_read_back(tmp_path: Path) -> None:
+    assert reported_graphs(tmp_path) == ()
+    report = build_report(tmp_path)
+    (tmp_path / "report.json").write_text(text_of(build_document(report)), encoding="utf-8")
+    assert reported_graphs(tmp_path) == report.graphs
+    told = replace(comparison(), graphs=reported_graphs(tmp_path), accuracy=report.manifest.accuracy)
+    page = Page(comparison_page(told))
+    assert page.table("MACs")[3]["precision"] == "fp16"
+    assert page.table("gate")[0]["measured"] == "16.3"
 
 
 def test_a_failed_gate_and_random_weights_are_not_overlooked(tmp_path: Path) -> None:
