@@ -1,7 +1,7 @@
 """SavedModels that take JPEG strings, written as TensorFlow 1 and TensorFlow 2 exporters wrote them.
 
 The preprocessing is that of tensorflow/models' official ResNet, of slim and of the TPU models, line by line. The
-network behind it is small, with random weights that are standardised to tell photos apart: so a top-1 means something.
+network behind it is small and random but for its classifier, which tells photos apart: so a top-1 means something.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from model.export.frozen import FrozenSignature, freeze_function
 from model.source.photos import calibration_photos
 
 SIZE: Final = 64
-CLASSES: Final = 10
+CLASSES: Final = 4
 MEANS: Final = (123.68, 116.779, 103.939)
 Preprocess = Callable[[Any], Any]
 """From a scalar string to float32 [SIZE, SIZE, 3] (or whatever the network behind it takes)."""
@@ -165,13 +165,17 @@ def greyscale(content: Any) -> Any:
 
 
 def network_for(images: Any) -> tuple[Any, ...]:
-    """Random weights of two convolutions and a classifier, standardised to give these images many classes."""
+    """Weights of two random convolutions and a classifier: its classes are the ends of the two directions in which the
+    features of these images [N, ...] differ most."""
     random = np.random.default_rng(3)
-    shapes = ((5, 5, 3, 16), (3, 3, 16, 32), (32, CLASSES))
-    first, second, last = (random.normal(0, np.sqrt(2 / np.prod(s[:-1])), s).astype(np.float32) for s in shapes)
+    shapes = ((5, 5, 3, 16), (3, 3, 16, 32))
+    first, second = (random.normal(0, np.sqrt(2 / np.prod(s[:-1])), s).astype(np.float32) for s in shapes)
     seen = features_of(images, (first, second), "NHWC").numpy()
-    scaled = 3 * last / (seen.std(0)[:, None] + 1e-6)
-    return first, second, scaled.astype(np.float32), (-seen.mean(0) @ scaled).astype(np.float32)
+    mean = seen.mean(0)
+    _, extents, directions = np.linalg.svd(seen - mean, full_matrices=False)
+    scaled = directions[:2].T * (3 * np.sqrt(len(seen)) / extents[:2])
+    last = np.concatenate([scaled, -scaled], axis=1).astype(np.float32)
+    return first, second, last, (-mean @ last).astype(np.float32)
 
 
 def features_of(images: Any, weights: tuple[Any, ...], layout: str) -> Any:

@@ -11,7 +11,7 @@ from model.errors import BuildError
 from model.export.frozen import FrozenSignature
 from model.export.saved_model import TENSOR_SIGNATURE
 from model.source.custom import describe
-from model.source.jpeg.cut import cut_jpeg_signature
+from model.source.jpeg.cut import Cut, cut_jpeg_signature
 from model.source.jpeg.original import FrozenOriginal
 from model.source.jpeg.per_image import NotRecognisedError
 from model.source.jpeg.surgery import begin_at
@@ -53,7 +53,22 @@ def describe_jpeg(name: str, frozen: FrozenSignature, request: BuildRequest, lab
         signature_names=forms,
         jpeg_input=next(iter(frozen.inputs)),
         original=_original(frozen, described),
+        facts={**described.facts, **_facts(cut)},
     )
+
+
+def _facts(cut: Cut) -> dict[str, str]:
+    """What was read, for whoever follows the build."""
+    steps = [
+        f"{step.kind} {' '.join(f'{name}={value}' for name, value in step.model_dump(exclude_defaults=True).items())}"
+        for step in cut.preprocessing.steps
+    ]
+    off = cut.difference
+    return {
+        "cut at": cut.at,
+        "preprocessing": f"{cut.preprocessing.decoder} decoding; {'; '.join(steps) or 'no steps'}",
+        "pixels": f"exact ones are at most {off.floats:.1g} of 255 from TensorFlow's, and {off.bytes:.2g} as bytes",
+    }
 
 
 def _begun_at(names: tuple[str, ...], frozen: FrozenSignature) -> FrozenSignature:
