@@ -65,8 +65,10 @@ def _run(options: argparse.Namespace) -> int:
     missing = [str(photo) for photo in options.image if not photo.is_file()]
     if missing:
         raise BuildError(f"no such photo: {', '.join(missing)}")
-    if options.out.exists() and not options.out.is_dir():
-        raise BuildError(f"{options.out} is no folder: --out names the folder that the report is written into")
+    try:
+        options.out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BuildError(f"the report cannot be written into {options.out}: {error.strerror}") from error
     plan = Plan(
         options.precisions, tuple(options.image), options.batch, options.rounds, options.seconds, options.device
     )

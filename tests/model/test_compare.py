@@ -346,6 +346,14 @@ def test_a_question_that_has_no_answer_is_one_line(
     assert not (tmp_path / "out").exists()
 
 
+def test_a_report_that_cannot_be_written_is_said_first(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    assert main(["benchmark", "builtin:smoke", "--out", str(tmp_path / "file" / "out")]) == 1
+    assert capsys.readouterr().err == (
+        f"error: the report cannot be written into {tmp_path / 'file' / 'out'}: Not a directory\n"
+    )
+
+
 def test_inspect_tells_signature_precisions_layers_gates_plans_and_key(
     artifact: ArtifactFolder, capsys: Capture
 ) -> None:
