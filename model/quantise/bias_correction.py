@@ -80,6 +80,8 @@ def mean_errors(
         ValueError: the calibration set is empty.
     """
     observed, outputs = _with_twins(model, quantised)
+    if not outputs:
+        return {}
     run = session(observed, outputs.values(), threads)
     sums: dict[str, npt.NDArray[np.float64]] = {}
     images = 0

@@ -29,7 +29,7 @@ from model.quantise.int8 import calibrated_tensors
 from model.quantise.statistics import collect_groups
 from model.source.calibration import calibration_set
 from model.source.models import SourceModel
-from tests.model.nets import CLASSES, SIZE, images, mobile_net, planted_net
+from tests.model.nets import CLASSES, SIZE, NetBuilder, images, mobile_net, planted_net
 
 RANDOM = np.random.default_rng(0)
 
@@ -249,3 +249,12 @@ def test_corrected_biases_are_those_of_each_folds_own_calibration(tmp_path: Path
     assert one != other
     assert one > other - 1
     assert set(ready._errors) == {("int8", fold) for fold in (None, *range(FOLDS))}
+
+
+def test_where_no_layer_has_a_bias_there_is_nothing_to_correct(tmp_path: Path) -> None:
+    b = NetBuilder()
+    x = b.node("Flatten", "flatten", "image")
+    x = b.node("MatMul", "dense", x, b.constant("dense_w", b.random.normal(0, 0.1, (SIZE * SIZE * 3, CLASSES))))
+    ready = calibrated(tmp_path, b.model(x, CLASSES), Recipe(bias_correction=True), None)
+    row = Evaluation(ready.source, ready.material, ready.base).quantised("int8", ready)
+    assert row.sqnr_db > gates.MIN_SQNR_DB
