@@ -164,6 +164,12 @@ def greyscale(content: Any) -> Any:
     return tf.image.grayscale_to_rgb(image)
 
 
+def wrapped(content: Any) -> Any:
+    """Not recognisable: overshoots of a cubic filter are cast to bytes without being cut off, so they wrap around."""
+    image = tf.image.resize(tf.io.decode_jpeg(content, channels=3), [SIZE, SIZE], method="bicubic")
+    return tf.cast(tf.cast(tf.cast(image, tf.int32), tf.uint8), tf.float32)
+
+
 def network_for(images: Any) -> tuple[Any, ...]:
     """Weights of two random convolutions and a classifier: its classes are the ends of the two directions in which the
     features of these images [N, ...] differ most."""

@@ -197,6 +197,7 @@ NOT_RECOGNISED: dict[models.Preprocess, str] = {
     models.cropped_anywhere: r"random_crop crops follows no rule known here",
     models.oddly_resized: r"resizes to follow no rule known here \(height x width: 375 x 500 -> ",
     models.greyscale: r"decodes to 1 channels; only 3 \(RGB\)",
+    models.wrapped: r"it gives pixels that differ from TensorFlow's by 2\d\d of 255",
 }
 
 

@@ -817,12 +817,128 @@ QUANTISATION = (
     ),
 )
 
+SOURCES: tuple[Fault, ...] = (
+    Fault(
+        name="an object that was replaced since is used",
+        file="artifact/storage.py",
+        old="if_generation_match=stored.generation, ",
+        new="",
+        test="tests/model/test_fetch.py::test_a_replaced_object_is_not_used",
+    ),
+    Fault(
+        name="a folder's key depends on where it lies",
+        file="artifact/source.py",
+        old="member = tarfile.TarInfo(path.relative_to(folder).as_posix())",
+        new="member = tarfile.TarInfo(path.as_posix())",
+        test="tests/artifact/test_source.py::test_a_folder_is_its_content_wherever_and_whenever_it_lies",
+    ),
+    Fault(
+        name="kernels in planes are given strides of rows",
+        file="model/export/layout.py",
+        old='_PER_AXIS: Final = {"strides": 1, "dilations": 1,',
+        new='_PER_AXIS: Final = {"dilations": 1,',
+        test="tests/model/test_custom_models.py::test_transposed_kernels_answer_as_those_in_planes_do",
+    ),
+    Fault(
+        name="a loop is left to the converter",
+        file="model/export/checks.py",
+        old='(_LOOPS, "loops or branches", ',
+        new='(frozenset(), "loops or branches", ',
+        test="tests/model/test_custom_models.py::test_what_cannot_be_converted_is_named_with_a_remedy",
+    ),
+    Fault(
+        name="the class of a background is counted among the labels",
+        file="model/source/custom.py",
+        old="return int(classes == BACKGROUND_CLASSES) if wanted is None else wanted",
+        new="return 0 if wanted is None else wanted",
+        test="tests/model/test_custom_models.py::test_a_thousand_classes_and_one_for_the_background",
+    ),
+    Fault(
+        name="blue stays first",
+        file="model/source/keras_application.py",
+        old="kernel[:, :, ::-1, :]",
+        new="kernel",
+        test="tests/model/test_keras_application.py::test_a_network_that_takes_blue_first_answers_the_same_to_red_first",
+    ),
+    Fault(
+        name="rows of tensors are read from the start again",
+        file="model/source/calibration.py",
+        old="skipped = self.offset + start * length * self.dtype.itemsize",
+        new="skipped = self.offset",
+        test="tests/model/test_calibration_sets.py::test_rows_of_tensors_are_read_in_the_order_of_the_inputs",
+    ),
+    Fault(
+        name="the builder is not told where its model was uploaded to",
+        file="components/vm_metadata.py",
+        old="uploaded(wanted(settings), sent).model_dump_json()",
+        new="wanted(settings).model_dump_json()",
+        test="tests/program/test_components.py::TestBuilder::test_a_model_of_this_machine_is_uploaded_under_its_content_and_keeps_its_key",
+    ),
+)
+
+_STEPS = "tests/artifact/test_steps.py"
+_JPEG_MODELS = "tests/model/test_jpeg_models.py"
+
+JPEG_MODELS = (
+    Fault(
+        name="sides are scaled exactly where the model's graph has float32",
+        file="artifact/geometry.py",
+        old='if step.arithmetic == "integer":',
+        new='if step.arithmetic != "divide":',
+        test=f"{_STEPS}::test_a_short_side_is_computed_in_float32_as_the_official_resnet_does",
+    ),
+    Fault(
+        name="a crop behind a resize is taken from the corner",
+        file="artifact/preprocessing.py",
+        old="(height, size.height), window.top, window.top + window.height)",
+        new="(height, size.height), 0, window.height)",
+        test=f"{_STEPS}::test_cropping_while_resizing_is_cropping_after_it",
+    ),
+    Fault(
+        name="pictures are decoded small though a crop counts their pixels",
+        file="artifact/preprocessing.py",
+        old="        if not isinstance(step, Resize):\n            return False",
+        new="        if not isinstance(step, Resize):\n            continue",
+        test=f"{_STEPS}::test_scaled_decoding_keeps_enough_pixels_for_the_steps",
+    ),
+    Fault(
+        name="floats are cut off where the model rounds",
+        file="artifact/preprocessing.py",
+        old='np.rint(pixels) if prep.to_bytes == "nearest" else',
+        new='np.rint(pixels) if prep.to_bytes == "" else',
+        test=f"{_STEPS}::test_floats_become_bytes_by_rounding_or_as_the_model_does",
+    ),
+    Fault(
+        name="any agreement of encoded photos passes",
+        file="model/evaluate/jpeg_gate.py",
+        old="passed=self.agreement >= MIN_JPEG_AGREEMENT,",
+        new="passed=True,",
+        test="tests/model/test_jpeg_gate.py::test_one_photo_in_twenty_may_change_its_class",
+    ),
+    Fault(
+        name="JPEGs are decoded with libjpeg's accurate DCT, which TensorFlow does not use",
+        file="model/source/jpeg/cut.py",
+        old='"dct": "accurate" if accurate else "fast"',
+        new='"dct": "accurate"',
+        test=f"{_JPEG_MODELS}::test_preprocessing_is_read_and_the_rest_answers_as_the_whole",
+    ),
+    Fault(
+        name="a preprocessing that was misread is taken",
+        file="model/source/jpeg/cut.py",
+        old="if difference.floats > MAX_PIXEL_DIFFERENCE:",
+        new="if difference.floats > 255 * MAX_PIXEL_DIFFERENCE * 100:",
+        test=f"{_JPEG_MODELS}::test_what_is_not_recognised_says_why_and_where_the_graph_can_be_cut",
+    ),
+)
+
 FAULTS: tuple[Fault, ...] = (
     *COMPONENTS,
     *ARTIFACT,
+    *SOURCES,
     *MODEL,
     *QUANTISATION,
     *PLANS,
+    *JPEG_MODELS,
     *COMPARISON,
     *SERVING,
     *STRESS,
