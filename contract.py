@@ -63,6 +63,9 @@ METRIC_SOURCE_KEY: Final = "fleet-metric-source"
 SERVING_LIMITS_KEY: Final = "fleet-serving-limits"
 """Limits of the serving processes that differ from the defaults (serving/limits.py), as JSON; may be missing."""
 
+QUEUE_DEADLINE_S: Final = 1.0
+"""Seconds that a request may wait on a serving VM before it is begun, unless the VM is told another: likewise."""
+
 ACCESS_LOG_SAMPLE: Final = 0.01
 """Share of the answered requests that serving VMs log, unless they are told another: then it is among the limits."""
 

@@ -17,8 +17,11 @@ def serving_metadata(
     repository: Path, names: Names, settings: Settings, model: ModelBuild
 ) -> dict[str, pulumi.Input[str]]:
     """Metadata by key, the startup script included: so that a changed script is a changed template."""
-    sample = settings.observability.access_log_sample
-    limits = {"access_log_sample": sample} if sample != contract.ACCESS_LOG_SAMPLE else {}
+    chosen = {
+        "access_log_sample": (settings.observability.access_log_sample, contract.ACCESS_LOG_SAMPLE),
+        "queue_deadline_s": (settings.load_balancer.queue_deadline_s, contract.QUEUE_DEADLINE_S),
+    }
+    limits = {name: value for name, (value, default) in chosen.items() if value != default}
     return {
         contract.STARTUP_SCRIPT_KEY: (repository / "startup" / "serving.sh").read_text(encoding="utf-8"),
         contract.ARTIFACT_KEY: model.model_uri,

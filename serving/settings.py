@@ -15,6 +15,8 @@ from serving.boot import BootMark
 from serving.metadata import MetadataError, MetadataServer
 
 _LOOPBACK: Final = "127.0.0.1"
+FLEET_DRAIN_S: Final = 12.0
+"""Longer than the balancer takes to see a 503: probe 3 s, unhealthy after 2."""
 
 
 def state_folder() -> Path:
@@ -54,7 +56,7 @@ class Settings:
     finish_s: float = 25.0
     """After the drain's start, requests in flight are given up: a Spot VM is gone after 30 s."""
     workers: int
-    queue_deadline_s: float = 1.0
+    queue_deadline_s: float = contract.QUEUE_DEADLINE_S
     """A request that would wait longer before it is begun, or does, is refused with 429."""
     max_in_flight_images: int = 1024
     """Images a GPU that the VM holds at once, waiting or running: bounds memory, where the deadline alone would let in
@@ -147,7 +149,7 @@ def of_vm(server: MetadataServer) -> Settings:
         fleet=True,
         model_version=int(server.attribute(contract.MODEL_VERSION_KEY) or 1),
         gpu_metric=_gpu_metric(server),
-        drain_s=12.0,
+        drain_s=FLEET_DRAIN_S,
         workers=_workers(),
     )
 

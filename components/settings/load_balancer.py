@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, ValidationInfo
 
+import contract
 from components.settings.section import Refusal, Section, refuse
 
 _DOMAIN = re.compile(r"(?=.{4,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])")
@@ -86,6 +87,13 @@ class LoadBalancerSettings(Section):
         default=1.0, ge=0, le=1, description="factor on a group's capacity; 0 drains it", examples=[1]
     )
     timeout_s: int = Field(default=30, ge=1, le=3600, description="seconds an answer may take", examples=[30])
+    queue_deadline_s: float = Field(
+        default=contract.QUEUE_DEADLINE_S,
+        ge=0.01,
+        le=20,
+        description="seconds that a request may wait on a VM before it is begun; above, it is refused with 429",
+        examples=[0.5],
+    )
     drain_s: int = Field(
         default=60, ge=0, le=3600, description="seconds that requests in flight have when a VM leaves", examples=[60]
     )

@@ -177,11 +177,19 @@ class TestTemplate:
         keys = {value for name, value in vars(contract).items() if name.endswith("_KEY")}
         assert keys - {contract.BUILD_REQUEST_KEY, contract.SERVING_LIMITS_KEY} <= template(dev())["metadata"].keys()
 
-    def test_vms_are_told_another_access_log_sample_as_serving_reads_it(self) -> None:
+    @pytest.mark.parametrize(
+        ("changes", "limits"),
+        [
+            ({"observability": {"accessLogSample": 0.5}}, {"access_log_sample": 0.5}),
+            ({"loadBalancer": {"queueDeadlineS": 0.25}}, {"queue_deadline_s": 0.25}),
+        ],
+    )
+    def test_vms_are_told_other_limits_as_serving_reads_them(
+        self, changes: dict[str, Any], limits: dict[str, float]
+    ) -> None:
         assert contract.SERVING_LIMITS_KEY not in template(dev())["metadata"]
-        metadata = template(dev(observability={"accessLogSample": 0.5}))["metadata"]
-        values = of_metadata(metadata[contract.SERVING_LIMITS_KEY])
-        assert values == {"access_log_sample": 0.5}
+        values = of_metadata(template(dev(**changes))["metadata"][contract.SERVING_LIMITS_KEY])
+        assert values == limits
         assert values.keys() <= {limit.name for limit in LIMITS}
 
     def test_spot_vms_are_spot_and_others_are_not(self) -> None:
