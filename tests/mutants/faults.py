@@ -821,8 +821,8 @@ SOURCES: tuple[Fault, ...] = (
     Fault(
         name="an object that was replaced since is used",
         file="artifact/storage.py",
-        old="if_generation_match=stored.generation, ",
-        new="",
+        old="if stored.generation is not None and blob.generation != stored.generation:",
+        new="if False:",
         test="tests/model/test_fetch.py::test_a_replaced_object_is_not_used",
     ),
     Fault(
