@@ -1,4 +1,4 @@
-"""Where ResNet-50 v1 and v2 are quantised: random weights of a fixed seed, small inputs, as structure alone counts."""
+"""Where ResNet-50 v1 and v2 are quantised: narrow, with random weights of a fixed seed, as structure alone counts."""
 
 from __future__ import annotations
 
@@ -25,6 +25,8 @@ from tests.model.kernels import kernels
 pytestmark = pytest.mark.slow
 
 SIZE = 64
+NARROWER = 8
+"""An eighth of the channels: the same layers, in a fraction of the time and of the 7 GiB that tf2onnx takes for all."""
 CONVOLUTIONS = 53
 ADDS = 16
 RESNETS = ("ResNet50", "ResNet50V2")
@@ -59,7 +61,12 @@ def converted(name: str) -> onnx.ModelProto:
     import tf2onnx  # noqa: PLC0415 - likewise
     from tensorflow.python.framework import convert_to_constants  # noqa: PLC0415 - likewise
 
-    net = getattr(keras.applications, name)(weights=None, input_shape=(SIZE, SIZE, 3), classes=10)
+    def narrow(layer: keras.Layer) -> keras.Layer:
+        config = layer.get_config()
+        return layer.from_config(config | {"filters": config["filters"] // NARROWER} if "filters" in config else config)
+
+    whole = getattr(keras.applications, name)(weights=None, input_shape=(SIZE, SIZE, 3), classes=10)
+    net = keras.models.clone_model(whole, clone_function=narrow)
     net.set_weights(list(weights([(weight.path, tuple(weight.shape)) for weight in net.weights])))
     spec = tf.TensorSpec([None, SIZE, SIZE, 3], tf.float32)
     traced = tf.function(lambda image: net(image, training=False)).get_concrete_function(spec)
