@@ -79,7 +79,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     for name in ("runtime", "networks", "out"):
         parser.add_argument(f"--{name}", type=Path, required=True)
-    parser.add_argument("--seconds", type=float, default=540.0)
+    parser.add_argument("--seconds", type=float, default=540.0, help="no engine is begun that would end later")
+    parser.add_argument("--only", nargs="*", help="names of the engines to build; default: all")
     options = parser.parse_args()
     deadline = time.monotonic() + options.seconds
     options.out.mkdir(parents=True, exist_ok=True)
@@ -90,7 +91,7 @@ def main() -> None:
     images = windows(np.load(options.networks / "photos.npz")["photos"])
     longest = 30.0
     for job in JOBS:
-        if job.name in record["engines"]:
+        if job.name in record["engines"] or (options.only and job.name not in options.only):
             continue
         if deadline - time.monotonic() < 1.3 * longest:
             print(f"{job.name}: no time left", flush=True)

@@ -60,7 +60,8 @@ class EngineLayer:
     @property
     def is_convolution(self) -> bool:
         """Whether a convolution is computed."""
-        return self.operation in _CONVOLUTIONS or "Convolution" in self.kind
+        # `CaskConvActPool` computes a convolution with the pool behind it.
+        return self.operation in _CONVOLUTIONS or "Conv" in self.kind
 
     @property
     def is_reformat(self) -> bool:

@@ -1,6 +1,7 @@
 """The engine inspector's answer is read: precision of each convolution, and what stands between them.
 
-The files in recorded/ are written by hand in the inspector's form; they say so themselves.
+Of the files in recorded/, two are written by hand in the inspector's form and two come from a GPU; they say so
+themselves.
 """
 
 from __future__ import annotations
@@ -89,3 +90,18 @@ def test_each_profile_is_looked_at_and_the_worse_precision_counts() -> None:
 def test_an_answer_that_tells_too_little_is_an_error(document: str, match: str) -> None:
     with pytest.raises(BuildError, match=match):
         parse_layers(document)
+
+
+def test_a_real_engine_of_resnet50_has_every_convolution_in_int8_and_no_finding() -> None:
+    recorded = (RECORDED / "resnet50.tensorrt-8.6.1-h100.inspector.json").read_text()
+    summary = summarise(parse_layers(recorded), int8=True)
+    assert summary.precisions() == {"Int8": 53}
+    assert summary.findings == ()
+
+
+def test_a_real_engine_whose_trunk_is_float_has_its_reformats_found() -> None:
+    recorded = (RECORDED / "resnet50v2.tensorrt-8.6.1-h100.inspector.json").read_text()
+    summary = summarise(parse_layers(recorded), int8=True)
+    assert summary.precisions() == {"Int8": 53}
+    assert len(summary.findings) == 19
+    assert "Conv_7_out_DQ: a reformat (Int8 to FP16) between Conv_7_w_grid" in summary.findings[0]
