@@ -225,6 +225,24 @@ def test_a_named_candidate_is_where_the_model_begins() -> None:
     assert np.abs(original - behind).max() <= 1e-4 * np.abs(original).max()
     with pytest.raises(BuildError, match="the graph has no tensor nothing:0"):
         describe_jpeg("serve", frozen, BuildRequest(input_names=("nothing",)), ())
+    with pytest.raises(BuildError, match=r"model\.preprocess is for a preprocessing that is read"):
+        describe_jpeg("serve", frozen, BuildRequest(input_names=(name,), preprocess="fast"), ())
+
+
+def test_a_named_tensor_with_a_preprocessing_keeps_the_signature_and_its_gate(tmp_path: Path) -> None:
+    folder = Form(models.official_resnet).write_with_tensorflow_1(tmp_path / "model")
+    stated = Preprocessing(decoder="fast", crop_fraction=64 / 73, height=SIZE, width=SIZE, mean=MEANS, std=ONES)
+    request = BuildRequest(
+        source=str(folder), input_names=("map/TensorArrayStack/TensorArrayGatherV3",), preprocessing=stated
+    )
+    source = prepare_source(request, tmp_path / "work")
+    assert source.signature_names == {"image": "serving_default", "tensor": "tensor"}
+    assert (source.jpeg_input, source.preprocessing) == ("image_bytes", stated)
+    assert source.facts["cut at"] == "map/TensorArrayStack/TensorArrayGatherV3:0, as asked for"
+    assert source.original is not None
+    original = source.original(PHOTOS)
+    gate = jpeg_gate(original, served(source, stated), [str(number) for number in range(len(PHOTOS))])
+    assert 0.8 < gate.agreement < 1
 
 
 def test_answers_that_come_from_the_strings_themselves_are_refused() -> None:

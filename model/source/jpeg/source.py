@@ -31,21 +31,32 @@ def takes_strings(frozen: FrozenSignature) -> bool:
 def describe_jpeg(name: str, frozen: FrozenSignature, request: BuildRequest, labels: tuple[str, ...]) -> SourceModel:
     """The model behind the preprocessing of the signature `name`, which serving answers under its own names.
 
-    With `request.input_names` the graph is cut at that tensor, and what is before it is not looked at.
+    With `request.input_names` the graph is cut at that tensor, and what is before it is not looked at: the request says
+    how a photo becomes it, or the model is one of numbers.
 
     Raises:
         BuildError: the preprocessing is not understood, or what `describe` refuses.
     """
     if request.input_names:
-        return describe(name, _begun_at(request.input_names, frozen), request, labels)
-    if request.preprocessing is not None:
-        raise BuildError(
-            f"the signature {name!r} takes JPEGs and brings its own preprocessing: leave model.preprocessing out, or "
-            "name the tensor at which the model begins (model.inputNames)"
-        )
-    cut = cut_jpeg_signature(frozen, request.preprocess, _plain(request.output_names))
-    asked = request.model_copy(update={"preprocessing": cut.preprocessing})
-    described = describe(TENSOR_SIGNATURE, cut.frozen, asked, labels, cut.fixed_batch)
+        if request.preprocess:
+            raise BuildError(
+                "model.preprocess is for a preprocessing that is read from the graph, and model.inputNames cuts it off: "
+                "leave one of them out"
+            )
+        behind, facts = _begun_at(request.input_names, frozen)
+        if request.preprocessing is None:
+            return describe(name, behind, request, labels)
+        described = describe(TENSOR_SIGNATURE, behind, request, labels)
+    else:
+        if request.preprocessing is not None:
+            raise BuildError(
+                f"the signature {name!r} takes JPEGs and brings its own preprocessing: leave model.preprocessing out, "
+                "or name the tensor at which the model begins (--input-names, setting model.inputNames)"
+            )
+        cut = cut_jpeg_signature(frozen, request.preprocess, _plain(request.output_names))
+        asked = request.model_copy(update={"preprocessing": cut.preprocessing})
+        described = describe(TENSOR_SIGNATURE, cut.frozen, asked, labels, cut.fixed_batch)
+        facts = _facts(cut)
     tensor = TENSOR_SIGNATURE if name != TENSOR_SIGNATURE else f"{TENSOR_SIGNATURE}_float"
     forms: dict[Form, str] = {"image": name, "tensor": tensor}
     return replace(
@@ -53,7 +64,7 @@ def describe_jpeg(name: str, frozen: FrozenSignature, request: BuildRequest, lab
         signature_names=forms,
         jpeg_input=next(iter(frozen.inputs)),
         original=_original(frozen, described),
-        facts={**described.facts, **_facts(cut)},
+        facts={**described.facts, **facts},
     )
 
 
@@ -71,14 +82,15 @@ def _facts(cut: Cut) -> dict[str, str]:
     }
 
 
-def _begun_at(names: tuple[str, ...], frozen: FrozenSignature) -> FrozenSignature:
+def _begun_at(names: tuple[str, ...], frozen: FrozenSignature) -> tuple[FrozenSignature, dict[str, str]]:
+    """The graph from a named tensor on, and where that is."""
     if len(names) > 1:
         raise BuildError(f"{len(names)} inputs are named; a model that takes JPEGs is cut at one tensor")
     tensor = tensor_name(names[0])
     if all(node.name != tensor.partition(":")[0] for node in frozen.graph_def.node):
         raise BuildError(f"the graph has no tensor {tensor}: leave model.inputNames out, and the error lists some")
     try:
-        return begin_at(frozen, tensor)
+        return begin_at(frozen, tensor), {"cut at": f"{tensor}, as asked for"}
     except NotRecognisedError as error:
         raise BuildError(f"the graph cannot be cut at {tensor}: {error}") from error
 
