@@ -40,8 +40,8 @@ def describe_jpeg(name: str, frozen: FrozenSignature, request: BuildRequest, lab
     if request.input_names:
         if request.preprocess:
             raise BuildError(
-                "model.preprocess is for a preprocessing that is read from the graph, and model.inputNames cuts it off: "
-                "leave one of them out"
+                "model.preprocess is for a preprocessing that is read from the graph, and model.inputNames cuts it "
+                "off: leave one of them out"
             )
         behind, facts = _begun_at(request.input_names, frozen)
         if request.preprocessing is None:
