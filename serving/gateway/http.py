@@ -107,5 +107,5 @@ def unavailable(reason: str) -> HttpError:
 
 
 def late() -> HttpError:
-    """504, TensorFlow Serving's status for a deadline that passed (util/net_http, `ToHTTPStatusCode`)."""
+    """504, TensorFlow Serving's status for a deadline that passed (`ToHTTPStatusCode` of its HTTP server)."""
     return HttpError(HTTPStatus.GATEWAY_TIMEOUT, "the model did not answer in time")
