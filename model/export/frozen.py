@@ -170,11 +170,37 @@ def read_frozen_graph(path: Path, inputs: Sequence[str], outputs: Sequence[str])
     taken = {name.removeprefix("^").partition(":")[0] for node in graph_def.node for name in node.input}
     last = tuple(node.name for node in graph_def.node if node.name not in taken and node.op not in {"NoOp", "Const"})
     known = {node.name for node in graph_def.node}
-    return FrozenSignature(
+    return _begun_at_inputs(
         graph_def,
         _named(inputs or (fed if len(fed) == 1 else ()), fed, known, "input"),
         _named(outputs or (last if len(last) == 1 else ()), last, known, "output"),
     )
+
+
+def _begun_at_inputs(graph_def: Any, inputs: dict[str, str], outputs: dict[str, str]) -> FrozenSignature:  # noqa: ANN401 - no public type
+    """A placeholder in place of every input that the graph computes: what is before it is cut off."""
+    import tensorflow as tf  # noqa: PLC0415 - takes seconds to import
+
+    nodes = {node.name: node for node in graph_def.node}
+    computed = [
+        tensor for tensor in inputs.values() if not nodes[tensor.partition(":")[0]].op.startswith("Placeholder")
+    ]
+    if not computed:
+        return FrozenSignature(graph_def, inputs, outputs)
+    whole = tf.Graph()
+    with whole.as_default():
+        tf.graph_util.import_graph_def(graph_def, name="")
+    begun = tf.Graph()
+    with begun.as_default():
+        fed = {}
+        for number, tensor in enumerate(computed):
+            old = whole.get_tensor_by_name(tensor)
+            fed[tensor] = tf.compat.v1.placeholder(old.dtype, old.shape, name=f"begun_at/{number}")
+        tf.graph_util.import_graph_def(graph_def, input_map=fed, name="")
+    renamed = {name: fed[tensor].name if tensor in fed else tensor for name, tensor in inputs.items()}
+    ends = [tensor.partition(":")[0] for tensor in (*renamed.values(), *outputs.values())]
+    kept = tf.compat.v1.graph_util.extract_sub_graph(begun.as_graph_def(), ends)
+    return FrozenSignature(kept, renamed, outputs)
 
 
 def _named(wanted: Sequence[str], candidates: Sequence[str], known: set[str], role: str) -> dict[str, str]:

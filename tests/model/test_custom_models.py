@@ -25,7 +25,7 @@ quiet_tensorflow()
 
 import tensorflow as tf  # noqa: E402 - quietly
 
-from tests.model import exports  # noqa: E402 - likewise
+from tests.model import exports, jpeg_models  # noqa: E402 - likewise
 
 SIZE = exports.SIZE
 PREPROCESSING = Preprocessing(
@@ -169,6 +169,36 @@ def test_a_frozen_graph_with_named_tensors(tmp_path: Path) -> None:
     (tmp_path / "other.pb").write_bytes(b"\xff" * 100)
     with pytest.raises(BuildError, match=r"other\.pb is no frozen graph"):
         read(tmp_path / "other.pb")
+
+
+def test_a_frozen_graph_can_begin_at_a_tensor_that_it_computes(tmp_path: Path) -> None:
+    with tf.Graph().as_default() as graph:
+        encoded = tf.compat.v1.placeholder(tf.string, [], "encoded")
+        pixels = tf.image.resize(tf.image.decode_jpeg(encoded, channels=3), (SIZE, SIZE))
+        image = tf.identity(tf.expand_dims(pixels, 0) - 127.0, name="image")
+        image = tf.compat.v1.placeholder_with_default(image, [None, SIZE, SIZE, 3], name="begins") * 1.0
+        features = tf.identity(image, name="scaled")
+        tf.nn.softmax(tf.reduce_mean(features, [1, 2]) @ exports.weights(3, 10), name="scores")
+    (tmp_path / "graph.pb").write_bytes(graph.as_graph_def().SerializeToString())
+    source = read(tmp_path / "graph.pb", input_names=["scaled:0"], output_names=["scores"])
+    batch = exports.images(3)
+    logits = batch.mean((1, 2)) @ exports.weights(3, 10)
+    expected = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    agree(converted(source, batch), {"scores": expected})
+    assert {node.op for node in source.frozen.graph_def.node}.isdisjoint({"DecodeJpeg", "ResizeBilinear"})
+
+
+def test_a_frozen_graph_of_jpegs_is_cut_like_a_signature_of_them(tmp_path: Path) -> None:
+    frozen = jpeg_models.frozen_single()
+    (tmp_path / "graph.pb").write_bytes(frozen.graph_def.SerializeToString())
+    source = read(
+        tmp_path / "graph.pb",
+        input_names=list(frozen.inputs.values()),
+        output_names=list(frozen.outputs.values()),
+    )
+    assert source.signature_names["image"] == "serving_default"
+    assert source.preprocessing is not None
+    assert source.inputs[0].dtype == "float32"
 
 
 def test_the_signature_is_the_named_one_or_the_default_one_or_the_only_one(tmp_path: Path) -> None:
