@@ -85,7 +85,11 @@ def _add_request(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--signature", default="", metavar="NAME", help="of a SavedModel (default: serving_default)")
     parser.add_argument(
-        "--input-names", type=_names, default=(), metavar="A,B", help="tensors that a frozen graph takes"
+        "--input-names",
+        type=_names,
+        default=(),
+        metavar="A,B",
+        help="tensors that a frozen graph takes; the one at which a model of JPEGs is cut",
     )
     parser.add_argument("--output-names", type=_names, default=(), metavar="A,B", help="outputs to keep (default: all)")
     parser.add_argument("--labels", default="", metavar="FILE", help="text file with one line a class")
