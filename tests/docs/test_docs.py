@@ -98,7 +98,7 @@ def is_path(text: str) -> bool:
 
 @each_page
 def test_every_path_exists(page: Path) -> None:
-    written = {"labels.txt", "out.json"}
+    written = {"labels.txt", "log.txt", "out.json"}
     """Parts of an artifact, and what commands write."""
     wrong = [
         str(code)
