@@ -1,19 +1,19 @@
 """What a conversion must not exceed. A build that fails one of these gates makes no artifact.
 
-The thresholds stand between graphs that were measured, EfficientNet-Lite0 on 26 crops and flips of each of 20 photos
-against FP32, in ONNX Runtime on a CPU with VNNI (2026-11-24; tests/model/test_real_build.py measures some again):
+The thresholds stand between graphs that were measured: EfficientNet-Lite0, 120 photos each four ways cut, answered in
+five folds and compared with FP32 in ONNX Runtime on a CPU with VNNI (2026-11; docs/accuracy-and-int8.md has intervals
+and more graphs, tests/model/test_real_build.py measures some again). All with bias correction:
 
 | graph | SQNR of centred logits | agreement | greatest FP32 margin of a flip |
 | --- | --- | --- | --- |
-| TensorRT graph, method mse | 18.0 dB | .987 | .10 |
-| CPU graph, 8-bit weights, mse | 18.6 dB | .990 | .06 |
-| CPU graph, 7-bit weights, mse / max / percentile | 16.3 / 16.3 / 16.2 dB | .977 / .971 / .973 | .19 / .21 / .19 |
-| **threshold** | **15 dB** | **.985 within the interval** | **.25** |
-| TensorRT graph, every range twice too wide | 14.9 dB | .973 | .36 |
-| TensorRT graph, method entropy: clips what matters here | 13.7 dB | .965 | .24 |
-| TensorRT graph, every range four times too wide | 10.2 dB | .917 | .55 |
-| TensorRT graph, one weight scale a tensor | 7.2 dB | .929 | .76 |
-| ONNX Runtime's quantize_static on Conv and Add alone: ReLU6 loses its range | 4.6 dB | .837 | .95 |
+| CPU graph, 8-bit weights, mse | 22.3 dB | .988 | .16 |
+| CPU graph, 7-bit weights, mse | 21.4 dB | .988 | .16 |
+| TensorRT graph, mse / max | 20.2 / 19.7 dB | .983 / .979 | .16 / .16 |
+| **threshold** | **17 dB** | **.985 within the interval** | **.25** |
+| TensorRT graph, every range twice too wide | 15.2 dB | .969 | .16 |
+| TensorRT graph, method entropy: clips what matters here | 11.6 dB | .958 | .37 |
+
+Without bias correction: TensorRT graph 17.4 dB, .985, .17; CPU graph with 7-bit weights 15.8 dB, .971, .34.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from model.evaluate.metrics import (
     top_k_share,
 )
 
-MIN_SQNR_DB: Final = 15.0
+MIN_SQNR_DB: Final = 17.0
 MIN_AGREEMENT: Final = 0.985
 """Share of images with FP32's top-1; the upper end of its 95 % interval must reach it."""
 MAX_FLIP_MARGIN: Final = 0.25
