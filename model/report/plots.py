@@ -82,7 +82,10 @@ def sensitivity_plot(graphs: Sequence[QuantisedGraph], name: str = "sensitivity"
 def standalone(svg: str) -> str:
     """An inline plot as a file of its own, for a document that shows it as an image."""
     opening, rest = svg.split(">", 1)
-    return f'<?xml version="1.0" encoding="utf-8"?>\n{opening}><style>{_THEME}</style>{rest}\n'
+    size = re.search(r'viewBox="0 0 ([\d.]+) ([\d.]+)"', opening)
+    # Inline a plot is as wide as its page; a file needs a size of its own.
+    sized = f'{opening} width="{size[1]}" height="{size[2]}"' if size else opening
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{sized}><style>{_THEME}</style>{rest}\n'
 
 
 def _dots(series: Mapping[str, Sequence[tuple[int, float]]], name: str, unit: str, title: str) -> str:

@@ -197,7 +197,10 @@ def test_plots_are_the_same_bytes_again_and_well_formed() -> None:
     assert "var(--ink)" in once
     assert "#010101" not in once
     file = standalone(layer_plot((quantised_graph(),)))
-    assert ET.fromstring(file.encode()).tag.endswith("svg")  # noqa: S314 - likewise
+    picture = ET.fromstring(file.encode())  # noqa: S314 - likewise
+    assert picture.tag.endswith("svg")
+    assert picture.get("viewBox") == f"0 0 {picture.get('width')} {picture.get('height')}"
+    assert root.get("width") is None
     assert "prefers-color-scheme:dark" in file
     assert layer_plot(()) == ""
 
