@@ -234,7 +234,7 @@ def _batch(inputs: Iterable[_Tensor]) -> int | None:
 def _check_shape(tensor: _Tensor, batch: int | None, *, is_input: bool) -> None:
     shape = ["?" if size is None else size for size in tensor.shape]
     said = f"{'input' if is_input else 'output'} {tensor.name} (node {tensor.tensor.op.name}, {tensor.tensor.op.type})"
-    if not tensor.shape or (batch is not None and tensor.shape[0] not in (batch, None)):
+    if not tensor.shape or tensor.shape[0] not in (batch, None):
         raise BuildError(
             f"{said} has shape {shape} without the batch as first dimension: each row of a request needs its own "
             "answer, so let the model answer one row an instance, or leave it out (setting model.outputNames)"

@@ -270,6 +270,10 @@ def summed(row: Any) -> dict[str, Any]:
     return {"y": tf.reduce_sum(row)}
 
 
+def ranked(row: Any) -> dict[str, Any]:
+    return {"y": tf.argmax(row, 0)}
+
+
 def resized(image: Any) -> dict[str, Any]:
     return {"y": image}
 
@@ -288,6 +292,7 @@ def resized(image: Any) -> dict[str, Any]:
         (dropped, ROW, r"holds random numbers, .*: node \S+/dropout/random_uniform/RandomUniform \(RandomUniform\)"),
         (named, ROW, r"output y is of strings: leave it out \(--output-names, setting model.outputNames\)"),
         (summed, ROW, r"output y \(node \w+, Identity\) has shape \[\] without the batch as first dimension"),
+        (ranked, ROW, r"output y \(node \w+, Identity\) has shape \[4\] without the batch as first dimension"),
         (
             resized,
             tf.TensorSpec([None, None, None, 3], tf.float32, name="image"),
