@@ -185,10 +185,11 @@ def network_for(images: Any) -> tuple[Any, ...]:
 
 
 def features_of(images: Any, weights: tuple[Any, ...], layout: str) -> Any:
-    """float32 [N, 32] of images in a layout."""
+    """float32 [N, 32] of images in a layout; padded as the official ResNet's conv2d_fixed_padding does."""
     strides = 2 if layout == "NHWC" else [1, 1, 2, 2]
-    for weight in weights[:2]:
-        images = tf.nn.relu(tf.nn.conv2d(images, weight, strides, "SAME", data_format=layout))
+    images = tf.pad(images, [[0, 0], [2, 2], [2, 2], [0, 0]] if layout == "NHWC" else [[0, 0], [0, 0], [2, 2], [2, 2]])
+    for weight, padding in zip(weights[:2], ("VALID", "SAME"), strict=True):
+        images = tf.nn.relu(tf.nn.conv2d(images, weight, strides, padding, data_format=layout))
     return tf.reduce_mean(images, [1, 2] if layout == "NHWC" else [2, 3])
 
 

@@ -37,11 +37,10 @@ last column without their neighbours, by which up to 30 of 255 were measured the
 class Cut:
     """A model behind its preprocessing.
 
-    `frozen` takes `tensor`, float32 [N, height, width, 3]: RGB pixels after `(pixel - mean) / std`.
+    The one input of `frozen` is float32 [N, height, width, 3]: RGB pixels after `(pixel - mean) / std`.
     """
 
     frozen: FrozenSignature
-    tensor: str
     preprocessing: Preprocessing
     at: str
     """The tensor of the original graph that the input stands for."""
@@ -129,7 +128,6 @@ def _cut(graph: GraphView, strings: str, signature: FrozenSignature, preprocess:
     behind = begin_at(signature, at.tensor, Picture(preprocessing.height, preprocessing.width, at.axes, at.channels))
     return Cut(
         frozen=behind,
-        tensor=next(iter(behind.inputs)),
         preprocessing=fast_form(preprocessing) if preprocess == "fast" else preprocessing,
         at=at.tensor,
         difference=difference,
@@ -146,7 +144,7 @@ def _path_in_loop(image: PerImage) -> PicturePath:
     if attribute(decoder, "ratio").i not in {0, 1}:
         raise NotRecognisedError(f"{decoder.name} decodes at 1/{attribute(decoder, 'ratio').i} of the size")
     probe, sizes, windows = probe_images(image)
-    decoded = next(iter(set(probe.feeds[0]) & {tensor_name(decoder.name)}))
+    decoded = tensor_name(decoder.name)
     scaled = probe.feeds[0][decoded].dtype.kind == "f"
     scale = (1 / 255,) * 3 if scaled else (1.0,) * 3
     start = Position(decoded, ("H", "W", "C"), scale=scale, whole=not scaled)
@@ -176,9 +174,8 @@ def _path_behind(graph: GraphView, image: PerImage, inner: PicturePath, signatur
     picture = np.zeros([sides[axis] for axis in axes], np.uint8 if last.whole else np.float32)
     relevant = graph.needed_for(signature.outputs.values())
     probe = Probe.of(graph.graph_def, ({image.batch: picture},))
-    path = PicturePath(
-        graph, probe, (Size.of(size.height, size.width),), [replace(last, tensor=image.batch, axes=axes)]
-    )
+    begin = replace(last, tensor=image.batch, axes=axes)
+    path = PicturePath(graph, probe, (Size.of(size.height, size.width),), [begin], pads=False)
     path.follow(relevant)
     return path
 

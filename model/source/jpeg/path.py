@@ -26,6 +26,8 @@ _Channels = npt.NDArray[np.float64]
 _UNTOUCHED: Final = {
     "Identity", "StopGradient", "PreventGradient", "CheckNumerics", "EnsureShape", "PlaceholderWithDefault", "Snapshot",
 }  # fmt: skip
+_PADDED_BY_THEMSELVES: Final = {"Conv2D", "DepthwiseConv2dNative", "MaxPool", "AvgPool"}
+"""Models of TensorFlow 1 pad in front of these, so that a stride begins where PyTorch's does."""
 _ABOUT_SHAPES: Final = {"Shape", "ShapeN", "Rank", "Size"}
 """Take a picture only to see how large it is."""
 _RESIZES: Final = {
@@ -73,6 +75,8 @@ class PicturePath:
     probe: Probe
     sizes: tuple[Size, ...]
     positions: list[Position]
+    pads: bool = True
+    """Whether padding may be preprocessing: behind the loop over images it is a convolution's own."""
     stopped: str = ""
     """Why the last position is the last one."""
     _relevant: set[str] = field(default_factory=set)
@@ -395,7 +399,9 @@ class PicturePath:
         return replace(there, steps=(*there.steps, rule), whole=False)
 
     def _padded(self, here: Position, there: Position, node: Node) -> Position | None:
-        """Padding in the loop over images; behind it, padding is a convolution's own."""
+        """One colour around the picture."""
+        if not self.pads or any(user.op in _PADDED_BY_THEMSELVES for user in self._users(there.tensor)):
+            return None
         names = data_inputs(node)[1:]
         value = self.probe.constant(names[1]) if len(names) > 1 else np.zeros(())
         if value is None:

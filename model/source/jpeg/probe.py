@@ -88,11 +88,6 @@ class Probe:
         first = np.asarray(values[0])
         return first if all(np.array_equal(first, value) for value in values[1:]) else None
 
-    def static_shape(self, tensor: str) -> str:
-        """A tensor's type and shape as far as the graph says, for people."""
-        found = self.graph.get_tensor_by_name(tensor)
-        return f"{found.dtype.name} {found.shape}"
-
 
 def probe_images(image: PerImage) -> tuple[Probe, tuple[tuple[int, int], ...], list[Array] | None]:
     """Feed black pictures of many sizes in place of the decoder.
