@@ -79,7 +79,7 @@ doctor: setup ## STACK=: credentials, APIs and quotas, before a deployment
 	@PATH="$$($(PY) -m tools.pulumi_cli --folder):$$PATH" $(PY) -m client doctor --stack $(STACK) $(ARGS)
 
 # --- Work on the product -------------------------------------------------------------------------------------------------
-.PHONY: test test-fast check mutants crash-test docs lock clean
+.PHONY: test test-fast check mutants crash-test lock clean
 test: setup ## every test (under 25 minutes on 2 cores)
 	@$(PY) -m pytest -m "not servers and not slow" -n 2 -q
 	@$(PY) -m pytest -m "slow or servers" -n 2 --dist loadfile -q --durations=10
@@ -99,12 +99,30 @@ mutants: setup ## break the code on purpose; each fault must be caught by the te
 crash-test: setup ## kill the daemon at 50 random points of an `up`; every next `up` must converge
 	@$(PY) -m pytest tests/crash --points 50 -q
 
+# --- Measure: on an idle machine; reports go to benchmarks/out and docs/reports ------------------------------------------
+.PHONY: bench-model bench-serving bench-overload bench-fuzz bench-soak
+bench-model: setup ## [ARGS=--quick]: build EfficientNet-Lite0, compare its precisions, every goal beside what was measured
+	@$(PY) -m benchmarks.model $(ARGS)
+
+bench-serving: setup ## [ARGS=--quick]: one VM against FastAPI, LitServe, native TensorFlow and the bare loop
+	@$(PY) -m benchmarks.serving $(ARGS)
+
+bench-overload: setup ## open-loop load at three times what a VM can do
+	@$(PY) -m benchmarks.serving.overload $(ARGS)
+
+bench-fuzz: setup ## 100,000 generated requests, good and bad, against a VM
+	@$(PY) -m benchmarks.serving.fuzz $(ARGS)
+
+bench-soak: setup ## [ARGS="--minutes 20"]: a VM at 80 % of what it can do; memory and descriptors
+	@$(PY) -m benchmarks.serving.soak $(ARGS)
+
+.PHONY: docs
 docs: setup ## write the docs' tables of settings and cost again
 	@$(PY) -m docs.generate
 
 lock: setup ## resolve the .in files again
-	@for name in requirements locks/model locks/serving locks/sandbox-serving locks/dev locks/bootstrap locks/go; do \
+	@for name in requirements locks/model locks/serving locks/sandbox-serving locks/dev locks/peers locks/bootstrap locks/go; do \
 		echo "$$name"; .cache/bootstrap/bin/uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --no-header $$name.in -o $$name.txt; done
 
 clean: ## environments and caches of this folder
-	@rm -rf .venv .venv-serving .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	@rm -rf .venv .venv-serving .venv-peers .cache .mypy_cache .pytest_cache .ruff_cache .hypothesis
