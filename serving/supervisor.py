@@ -41,8 +41,8 @@ PORT_FREE_S: Final = 3.0
 _PORT_POLL_S: Final = 0.1
 _ALLOCATOR: Final = {
     "MALLOC_ARENA_MAX": "2",
-    "MALLOC_MMAP_THRESHOLD_": str(4 * 2**20),
-    "MALLOC_TRIM_THRESHOLD_": str(4 * 2**20),
+    "MALLOC_MMAP_THRESHOLD_": str(2**20),
+    "MALLOC_TRIM_THRESHOLD_": str(2**20),
 }
 """glibc's settings for gateway workers (mallopt(3)). By default each of their threads has a heap of its own, and one
 large request keeps them all from giving anything back."""
