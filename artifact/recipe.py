@@ -18,6 +18,11 @@ from artifact.source import calibration_identity, labels_identity, source_identi
 CalibrationMethod = Literal["max", "percentile", "mse", "entropy"]
 NONE: Final = "none"
 """TensorRT version and GPU type of an artifact without plans."""
+CROP_FRACTION: Final = 0.875
+"""Share of a photo's short side that a model of numbers is shown where nobody says otherwise: 224 of 256, as ImageNet's
+evaluation does."""
+DECODER: Final = "fast"
+"""Of photos, likewise."""
 _INTERFACE: Final = {
     "signature",
     "input_names",

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ValidationError
 from artifact.errors import ArtifactError
 from artifact.key import artifact_key
 from artifact.manifest import Manifest, Runtime
-from artifact.recipe import NONE, BuildRequest, CalibrationMethod, Recipe
+from artifact.recipe import CROP_FRACTION, DECODER, NONE, BuildRequest, CalibrationMethod, Recipe
 from artifact.run import new_run, valid_run
 from artifact.signature import Preprocessing
 from model.commands import benchmark, inspection
@@ -125,6 +125,12 @@ def _build_request(text: str) -> BuildRequest:
 
 
 def _preprocessing(text: str) -> Preprocessing:
+    try:
+        given = json.loads(text)
+    except ValueError:
+        given = None
+    if isinstance(given, dict):
+        text = json.dumps({"decoder": DECODER, "cropFraction": CROP_FRACTION} | given)
     return _parsed(Preprocessing, "preprocessing", text)
 
 

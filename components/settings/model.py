@@ -8,7 +8,7 @@ from pydantic import AfterValidator, Field
 
 from artifact.builtin import BUILTIN, KERAS, KERAS_MODELS, MODEL_PACKAGES
 from artifact.manifest import Runtime
-from artifact.recipe import Recipe
+from artifact.recipe import CROP_FRACTION, DECODER, Recipe
 from artifact.signature import Preprocessing
 from artifact.source import CALIBRATION_SUFFIXES, LABELS_SUFFIXES, SOURCE_SUFFIXES, check_address, is_packaged
 from artifact.uri import ArtifactUri
@@ -74,12 +74,16 @@ def _divisor(std: tuple[float, float, float]) -> tuple[float, float, float]:
 class PreprocessingSettings(Section):
     """How a photo becomes the input of a model that takes numbers."""
 
-    decoder: Literal["fast", "exact"] = Field(default="fast", description="JPEG decoder", examples=["fast"])
+    decoder: Literal["fast", "exact"] = Field(default=DECODER, description="JPEG decoder", examples=["fast"])
     interpolation: Literal["linear", "area", "cubic"] = Field(
         default="linear", description="resize filter", examples=["linear"]
     )
     crop_fraction: float = Field(
-        default=0.875, gt=0, le=1, description="side of the central square crop, of the short side", examples=[0.875]
+        default=CROP_FRACTION,
+        gt=0,
+        le=1,
+        description="side of the central square crop, of the short side",
+        examples=[0.875],
     )
     height: int = Field(gt=0, description="height of the input in pixels", examples=[224])
     width: int = Field(gt=0, description="width of the input in pixels", examples=[224])

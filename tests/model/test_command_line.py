@@ -66,9 +66,7 @@ def test_an_unknown_source_is_one_clear_line(capsys: Capture, tmp_path: Path) ->
     )
 
 
-def test_plans_are_refused_before_anything_is_built_where_there_is_no_tensorrt(
-    capsys: Capture, tmp_path: Path
-) -> None:
+def test_plans_are_refused_before_anything_is_built_where_there_is_no_tensorrt(capsys: Capture, tmp_path: Path) -> None:
     assert main(["build", "--out", str(tmp_path / "a"), "--runtime", "tensorrt"]) == 1
     error = capsys.readouterr().err
     assert error.startswith("error: TensorRT's Python package cannot be imported (No module named 'tensorrt')")
@@ -152,7 +150,7 @@ def test_publishing_what_is_no_artifact_names_it(tmp_path: Path, capsys: Capture
 
 
 def test_how_a_model_of_ones_own_is_read_can_be_said_in_flags(capsys: Capture) -> None:
-    preprocessing = {"decoder": "exact", "height": 8, "width": 8, "mean": [0, 0, 0], "std": [1, 1, 1]}
+    preprocessing: dict[str, object] = {"height": 8, "width": 8, "mean": [0, 0, 0], "std": [1, 1, 1]}
     flags = ["--source", "gs://bucket/graph.pb#1", "--input-names", "a, b:0", "--output-names", "c"]
     flags += ["--labels", "builtin", "--label-offset", "1", "--preprocessing", json.dumps(preprocessing)]
     assert main(["key", *flags]) == 0
@@ -162,7 +160,7 @@ def test_how_a_model_of_ones_own_is_read_can_be_said_in_flags(capsys: Capture) -
         output_names=("c",),
         labels="builtin",
         label_offset=1,
-        preprocessing=preprocessing,
+        preprocessing={"decoder": "fast", "cropFraction": 0.875, **preprocessing},
     )
     assert main(["key", "--signature", "tensor", "--preprocess", "fast"]) == 0
     assert capsys.readouterr().out.strip() == key_of(signature="tensor", preprocess="fast")
