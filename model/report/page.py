@@ -159,6 +159,7 @@ def _accuracy(accuracy: Sequence[Accuracy]) -> str:
         for a in accuracy
         for g in a.gates
     ]
+    flips = [(row_name(a.graph), html.escape(flip)) for a in accuracy for flip in a.flips]
     head = ("graph", "agreement with FP32", "SQNR, dB", "top-1 (FP32)", "top-5 (FP32)", "images")
     return section(
         "Accuracy and gates",
@@ -168,6 +169,7 @@ def _accuracy(accuracy: Sequence[Accuracy]) -> str:
         ),
         table(head, [tuple(map(html.escape, row)) for row in rows]),
         table(("graph", "gate", "measured", "threshold", ""), gates),
+        table(("graph", "photos that the original, given the same JPEG, answers otherwise"), flips),
     )
 
 

@@ -71,10 +71,14 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+FLIP = "3.jpg: sloth <bear> in the original, giant panda as served (margin 0.031)"
+"""What a build says of a photo whose class is another when it goes in as a JPEG."""
+
+
 def build_report(folder: Path, *, passed: bool = True, weights: str = "trained") -> BuildReport:
     gate = GateResult(name="SQNR dB", value=16.3 if passed else 9.0, threshold=15, passed=passed)
     row = Accuracy(graph="int8-cpu", evaluated_images=520, agreement=0.975, sqnr_db=16.3, top1=0.88, top1_fp32=0.879,
-                   top5=0.96, top5_fp32=0.97, gates=(gate,))  # fmt: skip
+                   top5=0.96, top5_fp32=0.97, flips=(FLIP,), gates=(gate,))  # fmt: skip
     manifest = write_tiny_artifact(folder / "artifact").manifest
     manifest = manifest.model_copy(update={"accuracy": (row,), "weights": weights})
     return BuildReport(
@@ -102,6 +106,13 @@ def test_the_page_is_whole_and_every_figure_in_its_tables_is_the_one_in_the_json
         assert cells["memory, MiB"] == f"{row['memoryMib']:,.0f}"
         assert cells["calls"] == str(row["steps"])
     assert page.table("top-5")[1]["same first label as Native TensorFlow"] == "0.975 of 120"
+
+
+def test_photos_that_the_original_answers_otherwise_are_listed(tmp_path: Path) -> None:
+    write_report(tmp_path, build_report(tmp_path))
+    page = Page((tmp_path / "report.html").read_text(encoding="utf-8"))
+    heading = "photos that the original, given the same JPEG, answers otherwise"
+    assert [row[heading] for row in page.table(heading)] == [FLIP]
 
 
 def test_the_page_needs_nothing_but_itself_and_holds_no_photo(written: Path) -> None:
