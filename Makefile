@@ -100,9 +100,12 @@ crash-test: setup ## kill the daemon at 50 random points of an `up`; every next 
 	@$(PY) -m pytest tests/crash --points 50 -q
 
 # --- Measure: on an idle machine; reports go to benchmarks/out and docs/reports ------------------------------------------
-.PHONY: bench-model bench-serving bench-overload bench-fuzz bench-soak
+.PHONY: bench-model bench-thresholds bench-serving bench-overload bench-fuzz bench-soak
 bench-model: setup ## [ARGS=--quick]: build EfficientNet-Lite0, compare its precisions, every goal beside what was measured
 	@$(PY) -m benchmarks.model $(ARGS)
+
+bench-thresholds: setup ## what good and broken graphs measure: where the accuracy gates' thresholds come from
+	@$(PY) -m benchmarks.model.thresholds --out benchmarks/out/thresholds.json $(ARGS)
 
 bench-serving: setup ## [ARGS=--quick]: one VM against FastAPI, LitServe, native TensorFlow and the bare loop
 	@$(PY) -m benchmarks.serving $(ARGS)
