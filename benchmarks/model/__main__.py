@@ -30,7 +30,7 @@ from benchmarks.model.calibration_memory import photo_batches
 from benchmarks.model.judging import judge, race, unseen_images
 from benchmarks.model.processes import ROOT, Finished, ProcessFailedError, run_fresh
 from benchmarks.model.static_grid import static_grid
-from model.build.machine import cpu_flags
+from benchmarks.weights import weight_bits
 from model.compare.benchmark import Plan, compare
 from model.compare.runners import RowSpec
 from model.compare.subject import subject_of
@@ -41,8 +41,6 @@ from model.source.photos import calibration_photos
 
 WORK: Final = ROOT / ".cache" / "benchmark-model"
 OWN: Final = "this repository's CPU graph"
-_WIDE: Final = frozenset({"avx512_vnni", "avx_vnni", "amx_int8"})
-"""With one of these 8-bit weights are safe; without, ONNX Runtime's kernels add pairs of products that saturate."""
 _ROUND_S: Final = 0.6
 """Five repetitions of it hold 200 calls of the slowest row at batch 1, which a 99th percentile needs."""
 
@@ -77,7 +75,7 @@ def main(arguments: list[str] | None = None) -> None:
     progress = Progress()
     shutil.rmtree(WORK, ignore_errors=True)
     (WORK / "logs").mkdir(parents=True)
-    bits = 8 if _WIDE & cpu_flags() else 7
+    bits = weight_bits()
     progress.line(f"building EfficientNet-Lite0, {bits}-bit weights of the CPU graph")
     build = _build(bits)
     progress.line(f"built in {build.seconds:.0f} s, {build.peak_gib:.2f} GiB")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
+import re
 import subprocess
 import sys
 import time
@@ -27,7 +28,9 @@ from benchmarks.serving.vm import ROOT
 MAX_CONNECTIONS: Final = 4000
 """Beyond so many unanswered requests, due ones are not sent and counted as such."""
 NOT_SENT: Final = "not sent"
+WRONG: Final = "200 with another class than expected"
 _TIMEOUT_S: Final = 30.0
+_CLASS: Final = re.compile(rb'"classes":([0-9]+)')
 
 
 @dataclass(slots=True)
@@ -42,6 +45,8 @@ class Load:
     """By status, or by what went wrong instead."""
     good_s: list[float] = field(default_factory=list)
     """Latency of each answer with 200."""
+    good_in_time: int = 0
+    """Of them, how many came before a closed loop's time was over."""
     refused_s: list[float] = field(default_factory=list)
     """Latency of each answer with 429."""
     lag_s: list[float] = field(default_factory=list)
@@ -66,6 +71,18 @@ class Load:
         self.answers[what] = self.answers.get(what, 0) + number
 
 
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What is sent, and the classes that must be in the answer, if those are known."""
+
+    content: bytes
+    classes: Sequence[int] | None = None
+
+    def is_answered_by(self, body: bytes) -> bool:
+        """Whether an answer names these classes."""
+        return self.classes is None or [int(found) for found in _CLASS.findall(body)] == list(self.classes)
+
+
 class _Connection(asyncio.Protocol):
     """One connection with at most one request under way."""
 
@@ -74,15 +91,16 @@ class _Connection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._received = b""
         self._due: float | None = None
+        self._request = Request(b"")
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # uvloop's transports are of no class that asyncio knows.
         self._transport = cast("asyncio.Transport", transport)
 
-    def send(self, request: bytes, due: float) -> None:
+    def send(self, request: Request, due: float) -> None:
         assert self._transport is not None
-        self._due = due
-        self._transport.write(request)
+        self._due, self._request = due, request
+        self._transport.write(request.content)
 
     def data_received(self, data: bytes) -> None:
         self._received += data
@@ -99,7 +117,10 @@ class _Connection(asyncio.Protocol):
         assert due is not None, "an answer that nobody asked for"
         if closes and self._transport is not None:
             self._transport.close()
-        self._run.answered(None if closes else self, head[9:12].decode(), due)
+        status = head[9:12].decode()
+        if status == "200" and not self._request.is_answered_by(body):
+            status = WRONG
+        self._run.answered(None if closes else self, status, due)
 
     def connection_lost(self, exc: Exception | None) -> None:
         if self._due is not None:
@@ -109,8 +130,8 @@ class _Connection(asyncio.Protocol):
 
 
 class _Run:
-    def __init__(self, host: str, requests: Sequence[bytes], load: Load) -> None:
-        self._host = host
+    def __init__(self, host: str, port: int, requests: Sequence[Request], load: Load) -> None:
+        self._host, self._port = host, port
         self._requests = requests
         self._load = load
         self._idle: list[_Connection] = []
@@ -143,6 +164,7 @@ class _Run:
         await asyncio.sleep(seconds)
         self._again = False
         self._load.elapsed_s = time.monotonic() - began
+        self._load.good_in_time = len(self._load.good_s)
         await self._rest()
 
     def answered(self, connection: _Connection | None, status: str, due: float) -> None:
@@ -175,11 +197,11 @@ class _Run:
             self._tasks.add(task)
             task.add_done_callback(self._tasks.discard)
 
-    async def _connect(self, request: bytes, due: float) -> None:
+    async def _connect(self, request: Request, due: float) -> None:
         self._load.connections += 1
         loop = asyncio.get_running_loop()
         try:
-            _, connection = await loop.create_connection(lambda: _Connection(self), self._host, contract.API_PORT)
+            _, connection = await loop.create_connection(lambda: _Connection(self), self._host, self._port)
         except OSError as error:
             self.answered(None, f"cannot connect ({type(error).__name__})", due)
             return
@@ -202,10 +224,21 @@ def request_bytes(host: str, body: bytes) -> bytes:
 
 
 def generate(
-    host: str, bodies: Sequence[Path], seconds: float, *, rate: float | None = None, concurrency: int | None = None
+    host: str,
+    bodies: Sequence[Path],
+    seconds: float,
+    *,
+    rate: float | None = None,
+    concurrency: int | None = None,
+    port: int = contract.API_PORT,
+    classes: Path | None = None,
 ) -> Load:
-    """Run the generator in a process of its own: `rate` requests a second, or `concurrency` at a time."""
+    """Run the generator in a process of its own: `rate` requests a second, or `concurrency` at a time.
+
+    `classes` is a JSON file with the classes that each body's answer must name.
+    """
     how = ["--rate", str(rate)] if rate is not None else ["--concurrency", str(concurrency)]
+    how += ["--port", str(port), *([] if classes is None else ["--classes", str(classes)])]
     done = subprocess.run(
         [sys.executable, "-m", "benchmarks.serving.generator", host, *how, "--seconds", str(seconds), *bodies],
         cwd=ROOT,
@@ -222,15 +255,23 @@ def main() -> int:
     parser.add_argument("host", help="address of the VM")
     parser.add_argument("bodies", type=Path, nargs="+", help="files with JSON bodies, sent in turn")
     parser.add_argument("--seconds", type=float, required=True)
+    parser.add_argument("--port", type=int, default=contract.API_PORT)
+    parser.add_argument(
+        "--classes", type=Path, help="JSON: a list of classes for each body, which its answer must name"
+    )
     how = parser.add_mutually_exclusive_group(required=True)
     how.add_argument("--rate", type=float, help="requests a second")
     how.add_argument("--concurrency", type=int, help="requests at a time")
     arguments = parser.parse_args()
     load = Load(asked_per_s=arguments.rate or 0.0)
-    requests = [request_bytes(arguments.host, body.read_bytes()) for body in arguments.bodies]
+    expected = json.loads(arguments.classes.read_text()) if arguments.classes else [None] * len(arguments.bodies)
+    requests = [
+        Request(request_bytes(arguments.host, body.read_bytes()), classes)
+        for body, classes in zip(arguments.bodies, expected, strict=True)
+    ]
 
     async def go() -> None:
-        run = _Run(arguments.host, requests, load)
+        run = _Run(arguments.host, arguments.port, requests, load)
         if arguments.rate is not None:
             await run.open_loop(arguments.rate, arguments.seconds)
         else:

@@ -14,9 +14,13 @@ from model.source.photos import evaluation_photos
 DEFAULT_ARTIFACT = ROOT / ".cache" / "artifact"
 
 
-def artifact_of(source: str, folder: Path) -> Path:
-    """Build a model's artifact for CPUs, unless the folder has it; takes minutes the first time."""
+def artifact_of(source: str, folder: Path, weight_bits: int | None = None) -> Path:
+    """Build a model's artifact for CPUs, unless the folder has it; takes minutes the first time.
+
+    `weight_bits` are those of the CPU graph; None: the recipe's.
+    """
     build = [sys.executable, "-m", "model", "build", "--source", source, "--out", str(folder)]
+    build += [] if weight_bits is None else ["--cpu-weight-bits", str(weight_bits)]
     subprocess.run([*build, "--runtime", "onnxruntime-cpu", "--quiet"], cwd=ROOT, check=True, stdout=sys.stderr)
     return folder
 
