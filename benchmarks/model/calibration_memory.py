@@ -20,7 +20,7 @@ import onnx
 
 from artifact.preprocessing import load_image
 from artifact.signature import Preprocessing
-from model.compare.worker import peak_memory_mib
+from model.build.machine import peak_memory_gib
 from model.evaluate.images import normalise
 from model.quantise.int8 import calibrated_tensors
 from model.quantise.statistics import collect
@@ -60,7 +60,7 @@ def main(graph: Path, count: int) -> None:
     before = time.monotonic()
     collect(model, calibrated_tensors(model), lambda: photo_batches(PREPROCESSING, count))
     seconds = time.monotonic() - before
-    print(json.dumps({"images": count, "mib": round(peak_memory_mib(), 1), "seconds": round(seconds, 1)}))
+    print(json.dumps({"images": count, "mib": round(peak_memory_gib() * 1024, 1), "seconds": round(seconds, 1)}))
 
 
 if __name__ == "__main__":

@@ -8,23 +8,21 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import IO, Any, Final
+from typing import IO, Any
 
 import numpy as np
 from pydantic import BaseModel, ConfigDict
 
 from artifact.signature import Form, Preprocessing, TensorSpec
+from model.build.machine import peak_memory_gib
 from model.compare.feed import Arrays, Feed, random_tensors, read_photos
 from model.compare.runners import RowSpec, Runner, load_runner
 from model.compare.timing import InProcess, Setting
 from model.report.content import TOP
 from model.source.models import Layout
-
-_STATUS: Final = Path("/proc/self/status")
 
 
 class Start(BaseModel):
@@ -41,14 +39,6 @@ class Start(BaseModel):
     """Of the tensor form. A model that takes no photos is fed made-up values of these types and shapes."""
     fixed_batch: int | None = None
     """Images that the graph takes at once, no more and no fewer."""
-
-
-def peak_memory_mib() -> float:
-    """Most memory that this process has held (VmHWM)."""
-    found = re.search(r"^VmHWM:\s+(\d+) kB$", _STATUS.read_text(encoding="ascii"), re.MULTILINE)
-    if found is None:
-        raise OSError(f"{_STATUS} does not say how much memory the process has held")
-    return int(found[1]) / 1024
 
 
 def serve(lines: IO[str], answer: Callable[[dict[str, Any]], None]) -> None:
@@ -69,7 +59,7 @@ def serve(lines: IO[str], answer: Callable[[dict[str, Any]], None]) -> None:
             photos = read_photos(tuple(map(Path, asked["photos"])))
             answer({"answers": [_best(runner, feed.of([photo] * (start.fixed_batch or 1))) for photo in photos]})
         else:
-            answer({"mib": peak_memory_mib()})
+            answer({"mib": peak_memory_gib() * 1024})
 
 
 def _best(runner: Runner, inputs: Arrays) -> list[tuple[int, float]]:
