@@ -48,8 +48,10 @@ def parse(body: bytes, signatures: SignatureFile, commas: float = math.inf) -> P
     layout: Literal["instances", "inputs"] = "instances" if row else "inputs"
     values = _rows(document["instances"], signature) if row else _columns(document["inputs"], signature)
     count = _count(values, layout, signature.max_batch)
-    # numpy takes true for 1 among numbers. Looking for the words first spares most requests the walk.
-    has_booleans = b"true" in body or b"false" in body
+    # numpy takes true for 1 among numbers. Looking for the words first spares most requests the walk. Where no input
+    # takes numbers, even that is spared: on a photo's base64 it takes three times as long as parsing.
+    takes_numbers = any(spec.dtype not in ("bool", "string") for spec in signature.inputs)
+    has_booleans = takes_numbers and (b"true" in body or b"false" in body)
     images: dict[str, list[bytes]] = {}
     tensors: dict[str, Array] = {}
     for spec in signature.inputs:
