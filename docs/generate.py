@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from docs import cost_reference, coverage_reference, limits_reference, settings_reference
+from docs import cost_reference, coverage_reference, limits_reference, settings_reference, tune_reference
 
 FOLDER = Path(__file__).resolve().parent
 
@@ -40,6 +40,7 @@ PAGES = (
     Page(FOLDER / "configure.md", {"settings": settings_reference.tables}),
     Page(FOLDER / "cost.md", {"stacks": cost_reference.tables}),
     Page(FOLDER / "deploy.md", {"first deployment": cost_reference.first_deployment}),
+    Page(FOLDER / "tune.md", {"measured": tune_reference.measured, "sizes": tune_reference.sizes}),
     Page(FOLDER / "under-stress.md", {"limits": limits_reference.table}),
     Page(FOLDER / "sandbox-coverage.md", {"types": coverage_reference.types, "calls": coverage_reference.calls}),
 )
