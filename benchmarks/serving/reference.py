@@ -28,6 +28,8 @@ class Reference:
         self.tensor: Signature = signatures["tensor"]
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
+        # Errors only: it warns of every constant that it folds away.
+        options.log_severity_level = 3
         forms: tuple[Form, ...] = ("image", "tensor")
         self._sessions = {
             form: ort.InferenceSession(artifact.graph("int8-cpu", form), options, providers=["CPUExecutionProvider"])

@@ -931,6 +931,37 @@ JPEG_MODELS = (
     ),
 )
 
+SPEED = (
+    Fault(
+        name="a batch is not shared out over the cores",
+        file="serving/triton_model.py",
+        old="shares = min(count, self._threads)",
+        new="shares = 1",
+        test="tests/serving/test_triton_model.py::test_one_image_has_all_cores_and_of_several_each_core_has_a_share",
+    ),
+    Fault(
+        name="a graph of a fixed batch is cut",
+        file="serving/triton_model.py",
+        old='self._threads > 1 and config["max_batch_size"] > 0',
+        new="self._threads > 1",
+        test="tests/serving/test_triton_model.py::test_a_graph_of_a_fixed_batch_is_never_cut",
+    ),
+    Fault(
+        name="requests that take numbers are not searched for true and false",
+        file="serving/gateway/predict.py",
+        old='takes_numbers = any(spec.dtype not in ("bool", "string")',
+        new='takes_numbers = any(spec.dtype in ("bool", "string")',
+        test="tests/serving/test_predict.py",
+    ),
+    Fault(
+        name="the benchmark's bound is on the wrong side",
+        file="benchmarks/serving/comparison/statistics.py",
+        old="statistics.fmean(logs) - _T_95[len(logs) - 1] * error",
+        new="statistics.fmean(logs) + _T_95[len(logs) - 1] * error",
+        test="tests/serving/test_comparison.py::test_the_bound_is_that_of_students_t",
+    ),
+)
+
 FAULTS: tuple[Fault, ...] = (
     *COMPONENTS,
     *ARTIFACT,
@@ -942,6 +973,7 @@ FAULTS: tuple[Fault, ...] = (
     *COMPARISON,
     *SERVING,
     *STRESS,
+    *SPEED,
     *STARTUP,
     *CLIENT,
     *SANDBOX,

@@ -21,7 +21,7 @@ from benchmarks.serving.peers.answering import Options
 PEERS_BIN: Final = vm.ROOT / ".venv-peers" / "bin"
 OURS: Final = "ours"
 _START_S: Final = 120.0
-_STOP_S: Final = 3.0
+_STOP_S: Final = 1.5
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ def main() -> int:
     photos = [photo.read_bytes() for photo in arguments.photos]
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = arguments.threads
+    options.log_severity_level = 3
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     graph = str(artifact.graph("int8-cpu", "image"))
     session = onnxruntime.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
