@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import collections
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -148,3 +148,8 @@ def session(
     options.log_severity_level = 3
     options.intra_op_num_threads = threads
     return onnxruntime.InferenceSession(observed.SerializeToString(), options, providers=["CPUExecutionProvider"])
+
+
+def values_of(run: onnxruntime.InferenceSession, names: Sequence[str], fed: Mapping[str, Any]) -> list[Any]:
+    """Values of the named tensors. None are asked for where there are no names: the session would give all outputs."""
+    return list(run.run(list(names), fed)) if names else []

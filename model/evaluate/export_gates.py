@@ -7,10 +7,24 @@ from typing import Final
 import numpy as np
 
 from artifact.manifest import GateResult
+from model.errors import BuildError
 from model.evaluate.metrics import Scores, same_top1, top2_margin
 
 EXPORT_TOLERANCE: Final = 1e-4
 """Greatest difference of an exported graph's logits from the original's, as a share of the greatest logit."""
+
+
+def need_numbers(output: str, original: Scores) -> None:
+    """Refuse a model that answers no numbers: nothing could be compared with them.
+
+    Raises:
+        BuildError: an answer is NaN or infinite.
+    """
+    if not np.isfinite(original).all():
+        raise BuildError(
+            f"output {output} of the original itself is NaN or infinite for some inputs: look for NaN in the model's "
+            "weights and in the calibration set, or leave the output out (--output-names, setting model.outputNames)"
+        )
 
 
 def export_gates(original: Scores, exported: Scores, *, classifier: bool = True) -> tuple[GateResult, ...]:

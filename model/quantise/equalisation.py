@@ -24,7 +24,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from model.graph import FloatArray, Graph, attributes, constant, copy_of, feeds, session
+from model.graph import FloatArray, Graph, attributes, constant, copy_of, feeds, session, values_of
 from model.quantise.placement import has_constant_weight, tensorrt_placement
 from model.quantise.statistics import Batches
 
@@ -113,7 +113,7 @@ def _observe_channels(model: onnx.ModelProto, batches: Batches, threads: int) ->
     run = session(model, names, threads)
     found: dict[str, _Channels] = {}
     for batch in batches():
-        for name, values in zip(names, run.run(names, feeds(model, batch)), strict=True):
+        for name, values in zip(names, values_of(run, names, feeds(model, batch)), strict=True):
             if values.ndim < 2 or values.dtype != np.float32:
                 continue
             greatest = np.abs(values).max(axis=tuple(axis for axis in range(values.ndim) if axis != 1))

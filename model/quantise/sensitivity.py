@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from model.graph import Batch, FloatArray, Graph, attributes, feeds, images_in, logit_tensors, session
+from model.graph import Batch, FloatArray, Graph, attributes, feeds, images_in, logit_tensors, session, values_of
 from model.quantise.placement import has_constant_weight, layers
 from model.quantise.statistics import Batches
 
@@ -94,8 +94,8 @@ def layer_sqnr(
     reference, answer = session(model, tensors, threads), session(quantised, observed, threads)
     signal, noise = dict.fromkeys(tensors, 0.0), dict.fromkeys(tensors, 0.0)
     for batch in batches():
-        before = reference.run(tensors, feeds(model, batch))
-        after = answer.run(observed, feeds(quantised, batch))
+        before = values_of(reference, tensors, feeds(model, batch))
+        after = values_of(answer, observed, feeds(quantised, batch))
         for tensor, one, other in zip(tensors, before, after, strict=True):
             signal[tensor] += _power(one)
             noise[tensor] += _power(one - other)
@@ -109,7 +109,9 @@ def multiply_accumulates(model: onnx.ModelProto, batch: Batch) -> dict[str, int]
     names = list(dict.fromkeys(name for node in weighted for name in (node.input[0], node.output[0])))
     fed = feeds(model, batch)
     inner = [name for name in names if name not in fed]
-    sizes = {name: values.size for name, values in zip(inner, session(model, inner).run(inner, fed), strict=True)}
+    sizes = {
+        name: values.size for name, values in zip(inner, values_of(session(model, inner), inner, fed), strict=True)
+    }
     sizes |= {name: values.size for name, values in fed.items()}
     return {node.name: _operations(graph, node, sizes) // images_in(batch) for node in weighted}
 

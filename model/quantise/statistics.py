@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from model.graph import Batch, FloatArray, feeds, images_in, session
+from model.graph import Batch, FloatArray, feeds, images_in, session, values_of
 
 HALF_BINS: Final = 2048
 """Histogram bins on either side of zero."""
@@ -160,6 +160,6 @@ class _Observer:
 
     def __call__(self, batch: Batch) -> Iterator[tuple[str, FloatArray]]:
         fed = feeds(self._model, batch)
-        values = dict(zip(self._inner, self._session.run(self._inner, fed), strict=True)) | fed
+        values = dict(zip(self._inner, values_of(self._session, self._inner, fed), strict=True)) | fed
         for name in self._tensors:
             yield name, values.pop(name)

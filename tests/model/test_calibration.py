@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artifact.recipe import CalibrationMethod
+from model.build.stages.calibrate import tensors_to_calibrate
+from model.errors import BuildError
 from model.quantise.ranges import asymmetric_range, quantised_distribution, symmetric_range
 from model.quantise.statistics import HALF_BINS, Histogram, collect, collect_groups, merge
-from tests.model.nets import images, mobile_net
+from tests.model.nets import NetBuilder, images, mobile_net
 
 METHODS: tuple[CalibrationMethod, ...] = ("max", "percentile", "mse", "entropy")
 RANDOM = np.random.default_rng(0)
@@ -135,6 +137,19 @@ def test_groups_add_up_to_the_whole_set() -> None:
         for method in METHODS:
             assert symmetric_range(merged, method) == symmetric_range(whole[name], method)
             assert asymmetric_range(merged, method) == asymmetric_range(whole[name], method)
+
+
+def test_the_graphs_input_may_be_all_that_is_looked_at() -> None:
+    batch = images(4)
+    found = collect(mobile_net(), ["image"], lambda: [batch])["image"]
+    assert (found.low, found.high) == (batch.min(), batch.max())
+
+
+def test_a_model_without_layers_is_refused() -> None:
+    assert "image" in tensors_to_calibrate(mobile_net())
+    net = NetBuilder()
+    with pytest.raises(BuildError, match="nothing to quantise: no convolution"):
+        tensors_to_calibrate(net.model(net.node("Neg", "negative", "image"), 16, 16, 3))
 
 
 def test_a_group_knows_only_its_own_extremes() -> None:

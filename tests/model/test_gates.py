@@ -5,7 +5,8 @@ import numpy.typing as npt
 import pytest
 
 from artifact.manifest import GateResult
-from model.evaluate.export_gates import export_gates
+from model.errors import BuildError
+from model.evaluate.export_gates import export_gates, need_numbers
 from model.evaluate.gates import MAX_FLIP_MARGIN, quantisation_gates
 from model.evaluate.metrics import (
     Scores,
@@ -130,6 +131,14 @@ def test_the_export_gate_passes_rounding_and_stops_more() -> None:
     assert all(gate.passed for gate in export_gates(scores, scores * np.float32(1 + 2e-6)))
     gates = by_name(export_gates(scores, scores + np.float32(2e-3)))
     assert not gates["export difference"].passed
+
+
+def test_an_original_that_answers_no_numbers_is_named() -> None:
+    need_numbers("scores", good())
+    broken = good().copy()
+    broken[3, 1] = np.nan
+    with pytest.raises(BuildError, match=r"^output scores of the original itself is NaN or infinite"):
+        need_numbers("scores", broken)
 
 
 def test_the_export_gate_lets_ties_change_and_nothing_else() -> None:

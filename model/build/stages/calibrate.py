@@ -25,7 +25,7 @@ def run(work: StageWork) -> None:
     """Write the graph to quantise and the histograms of every group of photos.
 
     Raises:
-        BuildError: a tensor holds NaN or infinity, or there is nothing to calibrate on.
+        BuildError: a tensor holds NaN or infinity, there is nothing to calibrate on, or nothing to quantise.
     """
     model = source.load(work.earlier["source"])
     material = work.material(model)
@@ -35,11 +35,26 @@ def run(work: StageWork) -> None:
         work.line("  weight ranges equalised")
     onnx.save(base, work.folder / BASE)
     try:
-        groups = collect_groups(base, calibrated_tensors(base), material.batches, work.fraction)
+        groups = collect_groups(base, tensors_to_calibrate(base), material.batches, work.fraction)
     except ValueError as error:
         raise BuildError(str(error)) from error
     save(groups, work.folder)
     work.line(f"  {material.description}, {len(groups[min(groups)])} tensors")
+
+
+def tensors_to_calibrate(base: onnx.ModelProto) -> tuple[str, ...]:
+    """Tensors whose ranges both INT8 graphs need.
+
+    Raises:
+        BuildError: there are none.
+    """
+    tensors = calibrated_tensors(base)
+    if not tensors:
+        raise BuildError(
+            "the model has nothing to quantise: no convolution, no dense layer with constant weights and no pool, so "
+            "INT8 would bring it nothing; serve the original"
+        )
+    return tensors
 
 
 def save(groups: Groups, folder: Path) -> None:

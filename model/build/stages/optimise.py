@@ -11,7 +11,7 @@ from model.build.refusal import phrase, refuse
 from model.build.stage import StageWork
 from model.build.stages import export, source
 from model.evaluate.answers import answers, filled, float_outputs
-from model.evaluate.export_gates import export_gates
+from model.evaluate.export_gates import export_gates, need_numbers
 from model.export.onnx_export import optimise
 from model.quantise import folding
 
@@ -24,7 +24,7 @@ def run(work: StageWork) -> None:
     """Write the optimised graph.
 
     Raises:
-        BuildError: it does not answer as the original does.
+        BuildError: it does not answer as the original does, or the original answers no numbers.
     """
     fp32 = folding.optimise(optimise(onnx.load(work.earlier["export"] / export.GRAPH)))
     onnx.save(fp32, work.folder / FP32)
@@ -39,6 +39,7 @@ def run(work: StageWork) -> None:
         starts = range(0, len(inputs[0]) - batch + 1, batch)
         parts = [original(*(values[start : start + batch] for values in inputs)) for start in starts]
         reference = np.concatenate(parts)
+        need_numbers(output, reference)
         gates = export_gates(reference, exported[output][: len(reference)], classifier=output == model.classifier)
         work.line(f"  {output}: {', '.join(map(phrase, gates))}")
         refuse("the exported FP32 graph", gates)
