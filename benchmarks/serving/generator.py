@@ -29,6 +29,7 @@ MAX_CONNECTIONS: Final = 4000
 """Beyond so many unanswered requests, due ones are not sent and counted as such."""
 NOT_SENT: Final = "not sent"
 WRONG: Final = "200 with another class than expected"
+_ENOUGH: Final = 10
 _TIMEOUT_S: Final = 30.0
 _CLASS: Final = re.compile(rb'"classes":([0-9]+)')
 
@@ -47,6 +48,8 @@ class Load:
     """Latency of each answer with 200."""
     good_in_time: int = 0
     """Of them, how many came before a closed loop's time was over."""
+    finished_s: float = 0.0
+    """From a closed loop's first request to its last answer."""
     refused_s: list[float] = field(default_factory=list)
     """Latency of each answer with 429."""
     lag_s: list[float] = field(default_factory=list)
@@ -60,6 +63,13 @@ class Load:
     def goodput(self) -> float:
         """Answers with 200 a second."""
         return len(self.good_s) / self.elapsed_s
+
+    @property
+    def closed_loop_rate(self) -> float:
+        """Answers with 200 a second: those in time, or where hardly one was, all of them over the time they took."""
+        if self.good_in_time >= _ENOUGH:
+            return self.good_in_time / self.elapsed_s
+        return len(self.good_s) / self.finished_s
 
     @classmethod
     def of_json(cls, text: str) -> Self:
@@ -166,6 +176,7 @@ class _Run:
         self._load.elapsed_s = time.monotonic() - began
         self._load.good_in_time = len(self._load.good_s)
         await self._rest()
+        self._load.finished_s = time.monotonic() - began
 
     def answered(self, connection: _Connection | None, status: str, due: float) -> None:
         self._under_way -= 1

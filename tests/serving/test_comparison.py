@@ -20,7 +20,7 @@ from benchmarks.serving.comparison.goals import verdicts
 from benchmarks.serving.comparison.measuring import CEILING, Sample, in_turns
 from benchmarks.serving.comparison.overhead import Feeding, Overhead
 from benchmarks.serving.comparison.statistics import paired
-from benchmarks.serving.generator import Request
+from benchmarks.serving.generator import Load, Request
 
 
 def test_drift_that_both_share_leaves_the_ratio_and_its_bound_alone() -> None:
@@ -134,6 +134,11 @@ def test_contenders_take_turns_in_changing_order() -> None:
 def test_an_answer_must_name_every_class_in_its_place(answer: object, right: bool) -> None:
     text = json.dumps(answer, separators=(",", ":")).encode()
     assert Request(b"", [7, 8]).is_answered_by(text) is right
+
+
+def test_a_loop_too_short_for_its_answers_counts_the_time_that_they_took() -> None:
+    assert Load(elapsed_s=2.0, finished_s=2.5, good_in_time=40, good_s=[0.5] * 50).closed_loop_rate == 20
+    assert Load(elapsed_s=0.4, finished_s=2.0, good_in_time=0, good_s=[2.0] * 4).closed_loop_rate == 2
 
 
 def test_the_page_shows_goals_cells_and_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

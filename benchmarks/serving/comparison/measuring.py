@@ -57,10 +57,10 @@ def ask(contender: Contender, cell: Cell, seconds: float) -> Sample:
         classes=cell.classes,
     )
     cpu_s = contender.cpu_seconds() - before
-    if not load.good_in_time or load.answers.keys() - _EXPECTED:
+    if not load.good_s or load.answers.keys() - _EXPECTED:
         raise ComparisonError(f"{contender.name} ({contender.setting}), {cell.said}: answered {load.answers}")
     return Sample(
-        images_per_s=load.good_in_time * cell.images / load.elapsed_s,
+        images_per_s=load.closed_loop_rate * cell.images,
         cpu_ms=1000 * cpu_s / (len(load.good_s) * cell.images),
         p50_ms=1000 * percentile(load.good_s, 0.5),
         p99_ms=1000 * percentile(load.good_s, 0.99),

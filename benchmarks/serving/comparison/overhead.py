@@ -122,7 +122,7 @@ def _feed(cell: Cell, processes: Sequence[psutil.Process], seconds: float) -> Fe
     before = cpu_s()
     load = generate(HOST, cell.bodies, seconds, concurrency=cell.concurrency)
     images = len(load.good_s) * cell.images
-    return Feeding(load.good_in_time * cell.images / load.elapsed_s, 1000 * (cpu_s() - before) / images)
+    return Feeding(load.closed_loop_rate * cell.images, 1000 * (cpu_s() - before) / images)
 
 
 def _difference(one: Sequence[float], other: Sequence[float]) -> float:
