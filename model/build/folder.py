@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +24,7 @@ def finished(folder: Path, key: str) -> ArtifactFolder | None:
         if built.manifest.key != key or not (folder / archive.name).is_file():
             return None
         verify_file(folder / archive.name, archive, archive.name)
-    except ArtifactError:
+    except (ArtifactError, NotADirectoryError):
         return None
     return built
 
@@ -42,7 +43,7 @@ def work_folder(out: Path) -> Iterator[Path]:
     """
     if out.exists() and not (out / MANIFEST_FILE).is_file() and (not out.is_dir() or any(out.iterdir())):
         raise BuildError(f"{out} holds something that is no artifact: name another folder or empty it")
-    out.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(out.parent, "--out")
     with (out.parent / f".{out.name}.lock").open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -52,6 +53,20 @@ def work_folder(out: Path) -> Iterator[Path]:
         shutil.rmtree(work, ignore_errors=True)
         work.mkdir()
         yield work
+
+
+def make_folder(folder: Path, option: str) -> None:
+    """Make a folder that the named option of the command line asks for, unless it is there.
+
+    Raises:
+        BuildError: it cannot be made, or nothing can be written there.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BuildError(f"cannot make the folder {folder}: {error.strerror}; name another one ({option})") from error
+    if not os.access(folder, os.W_OK | os.X_OK):
+        raise BuildError(f"cannot write in {folder}: permission denied; name another folder ({option})")
 
 
 def install(work: Path, out: Path) -> None:

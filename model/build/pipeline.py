@@ -15,7 +15,7 @@ from artifact.key import ArtifactInputs, artifact_key
 from artifact.recipe import BuildRequest
 from artifact.run import new_run
 from model.build.cache import Cached, DamagedError, StageCache
-from model.build.folder import finished, install, work_folder
+from model.build.folder import finished, install, make_folder, work_folder
 from model.build.machine import peak_memory_gib, tool_versions
 from model.build.material import Material, material
 from model.build.progress import Journal, Reporter, native_output_to
@@ -95,6 +95,7 @@ def build(
     with work_folder(out) as work:
         journal = Journal(work / LOG, reporter)
         journal.line(f"artifact {key}: {request.source}, {request.recipe.canonical(request.runtime)}")
+        make_folder(cache or default_cache(out), "--cache")
         kept = StageCache(cache or default_cache(out))
         chain = _Chain(request, inputs, repository, cache=kept, journal=journal, patience_s=patience_s)
         with native_output_to(work / LIBRARIES_LOG):

@@ -63,5 +63,6 @@ def _unpacked(path: Path, folder: Path) -> Path:
             # Refuses members that would leave the folder, links out of it, and devices.
             tar.extractall(folder, filter="data")
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise BuildError(f"{path.name} is no readable tar: {error}") from error
+        what = " ".join(str(error).split())
+        raise BuildError(f"{path.name} is no readable tar: {what}") from error
     return folder

@@ -13,7 +13,7 @@ from artifact.key import artifact_key
 from artifact.manifest import MANIFEST_FILE
 from artifact.recipe import BuildRequest
 from model.__main__ import main
-from model.build.folder import finished, install, work_folder
+from model.build.folder import finished, install, make_folder, work_folder
 from model.errors import BuildError
 from tests.model.tiny import KEY, write_tiny_artifact
 
@@ -116,6 +116,15 @@ def test_a_folder_that_holds_something_else_is_left_alone(tmp_path: Path) -> Non
     with pytest.raises(BuildError, match="holds something that is no artifact"), work_folder(tmp_path / "home"):
         pass
     assert (tmp_path / "home" / "thesis.tex").read_text() == "years of work"
+
+
+def test_a_folder_that_cannot_be_made_is_named_with_its_option(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    assert finished(tmp_path / "file", KEY) is None
+    with pytest.raises(BuildError, match=r"cannot make the folder .*file/more: .*; name another one \(--out\)"):
+        work_folder(tmp_path / "file" / "more" / "artifact").__enter__()
+    with pytest.raises(BuildError, match=r"cannot make the folder .*file: File exists; name another one \(--cache\)"):
+        make_folder(tmp_path / "file", "--cache")
 
 
 def test_two_builds_do_not_write_one_folder(tmp_path: Path) -> None:
