@@ -36,6 +36,7 @@ from benchmarks.serving.comparison.measuring import (
     work,
 )
 from benchmarks.serving.comparison.overhead import Overhead, measure_overhead
+from benchmarks.serving.comparison.profile import profile
 from benchmarks.serving.photos import artifact_of
 from benchmarks.serving.reference import Reference
 from benchmarks.weights import weight_bits
@@ -95,6 +96,7 @@ class Bench:
             grid = self._peer_grid()
             loops = self._ceiling_grid()
             samples = self._interleaved(our, grid, loops)
+            parts = profile(our, self._cells["c16"], self._seconds)
         return report.Results(
             date=datetime.now(UTC).date().isoformat(),
             machine=vm.machine(),
@@ -104,6 +106,7 @@ class Bench:
             samples=samples,
             peer_grid=grid,
             ceiling_grid=loops,
+            profile=parts,
             overhead=self._overhead(),
             overload=self._overload(),
         )

@@ -19,6 +19,7 @@ from benchmarks.serving.comparison.contenders import FASTAPI, GRID, OURS, PEERS,
 from benchmarks.serving.comparison.goals import verdicts
 from benchmarks.serving.comparison.measuring import CEILING, Sample, in_turns
 from benchmarks.serving.comparison.overhead import Feeding, Overhead
+from benchmarks.serving.comparison.profile import part_of
 from benchmarks.serving.comparison.statistics import paired
 from benchmarks.serving.generator import Load, Request
 
@@ -65,6 +66,7 @@ def results(ours: float, fastapi: float) -> report.Results:
         samples=samples,
         peer_grid={(setting, name): sample(1.0) for setting in chosen for name in names},
         ceiling_grid={},
+        profile={"gateway": 2.0},
         overhead=Overhead((1.5, 1.4), (0.5, 0.5), (3.0, 3.0), (0.6, 0.6), 66_000, {"c16": Feeding(400, 1.9)}),
         overload=None,
     )
@@ -139,6 +141,14 @@ def test_an_answer_must_name_every_class_in_its_place(answer: object, right: boo
 def test_a_loop_too_short_for_its_answers_counts_the_time_that_they_took() -> None:
     assert Load(elapsed_s=2.0, finished_s=2.5, good_in_time=40, good_s=[0.5] * 50).closed_loop_rate == 20
     assert Load(elapsed_s=0.4, finished_s=2.0, good_in_time=0, good_s=[2.0] * 4).closed_loop_rate == 2
+
+
+def test_each_process_is_a_part_of_the_vm() -> None:
+    stub = "/x/tritonserver/backends/python/triton_python_backend_stub /models/1/model.py"
+    assert part_of(stub).startswith("Triton's stubs")
+    assert part_of("/x/tritonserver/bin/tritonserver --grpc-port=8001").startswith("Triton: gRPC")
+    assert part_of("python3 -m serving.gateway --settings {}").startswith("gateway")
+    assert part_of("python3 -m serving --artifact /a").startswith("supervisor")
 
 
 def test_the_page_shows_goals_cells_and_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
