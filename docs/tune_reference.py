@@ -11,8 +11,8 @@ _UNMEASURED: Final = "Not measured yet: `make bench-serving` writes the figures,
 GPU_IMAGES_PER_S: Final = 5_251
 """ResNet-50 INT8 of one T4 behind Triton: MLPerf Inference v0.7, server scenario, 42,007/s on eight T4s."""
 _CELLS: Final = {
-    "c16": "500 x 375, one a request",
-    "batch": "500 x 375, eight a request",
+    "c16": "512 x 512, one a request",
+    "batch": "512 x 512, eight a request",
     "large": "12 megapixels, one a request",
 }
 _VCPUS: Final = 16

@@ -18,7 +18,7 @@ from benchmarks.serving.reference import Reference
 from model.source.photos import evaluation_photos
 
 SMALL_BYTES: Final = range(45_000, 95_000)
-"""Photos of about 66 kB; ImageNet's are about 500 x 375 pixels."""
+"""Photos of about 66 kB, 512 x 512 pixels."""
 LARGE_PIXELS: Final = 12_000_000
 LARGE_QUALITY: Final = 75
 CLEAR: Final = 0.15
