@@ -12,6 +12,8 @@ SIGNATURE_FILE = "signature.json"
 DType = Literal["bool", "int8", "uint8", "int16", "int32", "int64", "float16", "float32", "float64", "string"]
 Form = Literal["image", "tensor"]
 """Which graph of the archive a signature runs on: uint8 images after decoding, or the model's own tensors."""
+MAX_SIDE = 4096
+"""Longest side in pixels of a picture that a model may take: one of 4096 x 4096 is 200 MB of floats already."""
 
 
 class _Schema(BaseModel):
@@ -99,8 +101,8 @@ class Preprocessing(_Schema):
     `interpolation` and `crop_fraction` say nothing; they must end in a picture of height x width."""
     to_bytes: Literal["nearest", "truncate"] = "nearest"
     """How the steps' floats become uint8."""
-    height: int = Field(gt=0)
-    width: int = Field(gt=0)
+    height: int = Field(gt=0, le=MAX_SIDE)
+    width: int = Field(gt=0, le=MAX_SIDE)
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
 

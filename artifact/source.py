@@ -22,6 +22,7 @@ TAR_SUFFIXES: Final = (".tar", ".tar.gz", ".tgz")
 FROZEN_SUFFIX: Final = ".pb"
 TENSORS_SUFFIX: Final = ".npz"
 PHOTO_SUFFIXES: Final = (".jpg", ".jpeg", ".png")
+_KERAS_FILES: Final = (".keras", ".h5")
 SOURCE_SUFFIXES: Final = (*TAR_SUFFIXES, FROZEN_SUFFIX)
 CALIBRATION_SUFFIXES: Final = (*TAR_SUFFIXES, TENSORS_SUFFIX)
 LABELS_SUFFIXES: Final = (".txt",)
@@ -208,5 +209,9 @@ def _identity(address: str, setting: str, suffixes: tuple[str, ...]) -> str:
 
 
 def _check_suffix(name: str, suffixes: tuple[str, ...]) -> None:
+    if name.lower().endswith(_KERAS_FILES):
+        raise ValueError(
+            f"{name!r} is a file of Keras's own: write a SavedModel with `model.export(FOLDER)` and name that"
+        )
     if not name.lower().endswith(suffixes):
         raise ValueError(f"{name!r} is of no known kind: its name must end in {', '.join(suffixes)}")

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, Field
 from artifact.builtin import BUILTIN, KERAS, KERAS_MODELS, MODEL_PACKAGES
 from artifact.manifest import Runtime
 from artifact.recipe import CROP_FRACTION, DECODER, Recipe
-from artifact.signature import Preprocessing
+from artifact.signature import MAX_SIDE, Preprocessing
 from artifact.source import CALIBRATION_SUFFIXES, LABELS_SUFFIXES, SOURCE_SUFFIXES, check_address, is_packaged
 from artifact.uri import ArtifactUri
 from components.settings.builder import BuilderSettings
@@ -85,8 +85,8 @@ class PreprocessingSettings(Section):
         description="side of the central square crop, of the short side",
         examples=[0.875],
     )
-    height: int = Field(gt=0, description="height of the input in pixels", examples=[224])
-    width: int = Field(gt=0, description="width of the input in pixels", examples=[224])
+    height: int = Field(gt=0, le=MAX_SIDE, description="height of the input in pixels", examples=[224])
+    width: int = Field(gt=0, le=MAX_SIDE, description="width of the input in pixels", examples=[224])
     mean: tuple[float, float, float] = Field(
         description="subtracted from red, green and blue (0 to 255)", examples=[[127.5, 127.5, 127.5]]
     )

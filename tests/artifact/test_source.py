@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 
 from artifact.source import (
+    SOURCE_SUFFIXES,
     StoredObject,
     calibration_identity,
+    check_address,
     content_digest,
     is_local,
     source_identity,
@@ -93,3 +95,9 @@ def test_the_version_folder_of_tensorflow_serving_is_taken(tmp_path: Path) -> No
 def test_what_is_a_path_and_what_is_none() -> None:
     assert is_local("models/resnet")
     assert not any(map(is_local, ("", "builtin", "builtin:smoke", "keras:VGG16", "gs://bucket/x#1")))
+
+
+@pytest.mark.parametrize("name", ["model.keras", "weights.h5"])
+def test_a_file_of_kerass_own_is_refused_with_the_way_to_a_saved_model(name: str) -> None:
+    with pytest.raises(ValueError, match=r"write a SavedModel with `model.export\(FOLDER\)`"):
+        check_address(name, "model.source", SOURCE_SUFFIXES)
