@@ -98,6 +98,7 @@ def test_what_is_a_path_and_what_is_none() -> None:
 
 
 @pytest.mark.parametrize("name", ["model.keras", "weights.h5"])
-def test_a_file_of_kerass_own_is_refused_with_the_way_to_a_saved_model(name: str) -> None:
+def test_a_file_of_kerass_own_is_refused_with_the_way_to_a_saved_model(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).touch()
     with pytest.raises(ValueError, match=r"write a SavedModel with `model.export\(FOLDER\)`"):
-        check_address(name, "model.source", SOURCE_SUFFIXES)
+        check_address(str(tmp_path / name), "model.source", SOURCE_SUFFIXES)
