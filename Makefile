@@ -82,6 +82,7 @@ doctor: setup ## STACK=: credentials, APIs and quotas, before a deployment
 .PHONY: test test-fast check mutants crash-test lock clean
 test: setup ## every test (under 25 minutes on 2 cores)
 	@$(PY) -m pytest -m "not servers and not slow" -n 2 -q
+	@$(PY) -m tools.pulumi_cli --folder # built here where it is missing, and not beside tests with a time limit
 	@$(PY) -m pytest -m "slow or servers" -n 2 --dist loadfile -q --durations=10
 
 test-fast: setup ## tests without servers and model builds (under a minute)
