@@ -21,20 +21,20 @@ from model.build.progress import Reporter
 from model.errors import BuildError
 
 STAGE_SECONDS: Final = {
-    "source": 14.0,
-    "export": 9.0,
-    "optimise": 4.0,
-    "calibrate": 12.0,
-    "quantise": 6.0,
-    "evaluate": 75.0,
-    "speed": 8.0,
+    "source": 10.0,
+    "export": 3.0,
+    "optimise": 2.0,
+    "calibrate": 6.0,
+    "quantise": 2.0,
+    "evaluate": 44.0,
+    "speed": 11.0,
     "plan": 0.1,
-    "archive": 4.0,
+    "archive": 3.0,
     "publish": 3.0,
 }
-"""Stages in order, with about what each takes for the built-in EfficientNet-Lite0 on 2 cores with AVX-512 VNNI.
+"""Stages in order, with what each took for the built-in EfficientNet-Lite0 (2 cores with AVX-512 VNNI, 2026-11-24).
 
-Estimated from builds on a busy machine (2026-11); only their proportions are used.
+Only their proportions are used.
 """
 STATUS_INTERVAL_S: Final = 5.0
 """Between two messages of one stage."""
