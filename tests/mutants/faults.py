@@ -951,7 +951,7 @@ SPEED = (
         file="serving/gateway/predict.py",
         old='takes_numbers = any(spec.dtype not in ("bool", "string")',
         new='takes_numbers = any(spec.dtype in ("bool", "string")',
-        test="tests/serving/test_predict.py",
+        test="tests/serving/test_predict.py::test_a_bad_tensor_is_named_by_its_index",
     ),
     Fault(
         name="the benchmark's bound is on the wrong side",
