@@ -17,6 +17,8 @@ from tests.model.reports import comparison, quantised_graph
 from tests.model.test_report import Page
 from tests.model.tiny import write_tiny_artifact
 
+pytestmark = pytest.mark.slow
+
 FIGURES = {
     "agreement_trt": 0.9875,
     "agreement_cpu": 0.9791,

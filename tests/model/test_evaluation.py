@@ -31,6 +31,8 @@ from model.source.calibration import calibration_set
 from model.source.models import SourceModel
 from tests.model.nets import CLASSES, SIZE, NetBuilder, images, mobile_net, planted_net
 
+pytestmark = pytest.mark.slow
+
 RANDOM = np.random.default_rng(0)
 
 

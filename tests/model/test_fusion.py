@@ -23,6 +23,8 @@ from model.quantise.int8 import calibrated_tensors, tensorrt_graph
 from model.quantise.statistics import collect
 from tests.model.nets import SIZE, images, mobile_net, two_branch_net
 
+pytestmark = pytest.mark.slow
+
 PREPROCESSING = Preprocessing(
     decoder="fast", interpolation="linear", crop_fraction=1, height=SIZE, width=SIZE, mean=(127,) * 3, std=(128,) * 3
 )

@@ -19,6 +19,8 @@ from model.quantise.sensitivity import layer_sqnr, multiply_accumulates, output_
 from model.quantise.statistics import collect
 from tests.model.nets import concat_net, images, mobile_net, planted_net, unbalanced_net
 
+pytestmark = pytest.mark.slow
+
 
 def batches() -> list[np.ndarray[tuple[int, ...], np.dtype[np.float32]]]:
     return [images(8, seed) for seed in range(3)]

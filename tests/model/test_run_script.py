@@ -19,6 +19,8 @@ from artifact.uri import ArtifactUri
 from components.bundle import BUILDER_CODE, tar
 from tests.serving.stand_ins import FakeGoogle, command, fake_google
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[2]
 SCRIPT = REPOSITORY / "startup" / "builder.sh"
 CONTAINER = "nvcr.io/nvidia/tensorrt:25.08-py3"

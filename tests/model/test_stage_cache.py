@@ -13,6 +13,8 @@ from model.build.code import code_of
 from model.build.pipeline import STAGES
 from model.build.stage import fields_of
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 

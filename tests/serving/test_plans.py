@@ -23,6 +23,8 @@ from serving.plans import PlanChoice, PlanError, Rebuild, build, choose
 from tests.model.tiny import KEY, SIZE
 from tests.serving.stand_ins import command
 
+pytestmark = pytest.mark.slow
+
 T4_PLANS = "plans/nvidia-tesla-t4-sm75-trt10.13.2.6"
 
 

@@ -15,6 +15,8 @@ import pytest
 import contract
 from tests.serving.stand_ins import FakeGoogle, command
 
+pytestmark = pytest.mark.slow
+
 REPOSITORY = Path(__file__).parents[2]
 CONTAINER = "nvcr.io/nvidia/tritonserver:25.08-py3"
 

@@ -16,6 +16,8 @@ from benchmarks.serving import overload, soak
 from benchmarks.serving.generator import Load, generate
 from benchmarks.serving.soak import Sample
 
+pytestmark = pytest.mark.slow
+
 HOST = f"127.208.{os.getpid() // 250 % 250}.{1 + os.getpid() % 250}"
 """Of this test process alone: several may run side by side."""
 
