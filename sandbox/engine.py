@@ -18,7 +18,7 @@ from sandbox.network.addresses import Addresses
 from sandbox.operator import clean_environment, variables
 from sandbox.provider.cloud import NoBuckets
 from sandbox.provider.server import ProviderServer
-from sandbox.recovery import leftovers, note_owned, of_stack, read_checkpoint, remove, stacks_folder
+from sandbox.recovery import leftovers, mend_checkpoint, note_owned, of_stack, read_checkpoint, remove, stacks_folder
 from sandbox.settings import SandboxSettings
 from sandbox.stacks import StackConfig, project_name, write_copy
 from sandbox.store import Store
@@ -94,6 +94,10 @@ class Engine:
     async def _select(self, config: StackConfig) -> None:
         """Make the stack if there is none; among the copies, for `init` writes beside the Pulumi.yaml that it finds."""
         self.folder.backend.mkdir(parents=True, exist_ok=True)
+        if mend_checkpoint(self._checkpoint(config)):
+            say(
+                f"sandbox: an earlier run on {config.stack} was killed while it saved its state; the last saved state is back"
+            )
         if self._checkpoint(config).exists():
             return
         await self._captured(["-C", str(self.folder.config), "stack", "init", config.stack, "--no-select"])

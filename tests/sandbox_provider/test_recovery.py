@@ -3,8 +3,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from sandbox.provider.server import ProviderServer
-from sandbox.recovery import leftovers, note_owned, of_stack, read_checkpoint, remove, stacks_folder
+from sandbox.recovery import leftovers, mend_checkpoint, note_owned, of_stack, read_checkpoint, remove, stacks_folder
 from sandbox.store import RESOURCE
 from tests.sandbox_provider.world import ADDRESS, NETWORK, SUBNETWORK, World
 
@@ -61,3 +63,29 @@ async def test_leftovers_are_removed_by_the_providers_rules(world: World) -> Non
 def test_operations_under_way_are_counted(tmp_path: Path) -> None:
     assert read_checkpoint(write_checkpoint(tmp_path, ["a"], pending=2)).pending == 2
     assert read_checkpoint(tmp_path / "none.json").pending == 0
+
+
+@pytest.mark.parametrize("torn", ["", '{"version": 3, "checkp'])
+def test_a_torn_checkpoint_is_replaced_by_its_backup(tmp_path: Path, torn: str) -> None:
+    checkpoint = tmp_path / "toy.json"
+    checkpoint.write_text(torn)
+    (tmp_path / "toy.json.bak").write_text('{"checkpoint": {}}')
+    assert mend_checkpoint(checkpoint)
+    assert checkpoint.read_text() == '{"checkpoint": {}}'
+
+
+def test_a_torn_checkpoint_without_a_backup_goes(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "toy.json"
+    checkpoint.touch()
+    assert mend_checkpoint(checkpoint)
+    assert not checkpoint.exists()
+
+
+def test_a_whole_checkpoint_and_a_stack_that_is_gone_stay_as_they_are(tmp_path: Path) -> None:
+    checkpoint = tmp_path / "toy.json"
+    (tmp_path / "toy.json.bak").write_text('{"checkpoint": {}}')
+    assert not mend_checkpoint(checkpoint)
+    assert not checkpoint.exists()
+    checkpoint.write_text("{}")
+    assert not mend_checkpoint(checkpoint)
+    assert checkpoint.read_text() == "{}"
