@@ -23,8 +23,8 @@ PHOTOS = REPOSITORY / ".cache" / "photos"
 STACK = "local"
 PHOTO_COUNT = 8
 NEEDED_RIGHT = 0.6
-"""Of the photos. A model that is not the one that was built gets none; the FP32 original misses one of these, and another
-is a close call that INT8 may decide either way."""
+"""Share of the photos. A wrong model gets none right; the FP32 original misses one, and another is a close call that
+INT8 may decide either way."""
 STEPS = 4
 
 
