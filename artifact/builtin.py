@@ -42,8 +42,6 @@ KERAS_MODELS: Final = (
 MODEL_LOCK: Final = Path("locks/model.txt")
 CALIBRATION_PACKAGE: Final = "ai-benchmark"
 """100 photos, 512 x 512, without labels."""
-EVALUATION_PACKAGE: Final = "foolbox"
-"""20 ImageNet photos; the class is in the file's name."""
 SMOKE: Final = "smoke"
 """A small convolutional network with random weights, which tries the pipeline in seconds and knows nothing."""
 MODEL_PACKAGES: Final = {

@@ -16,7 +16,7 @@ import statistics
 import sys
 import time
 from contextlib import redirect_stdout
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import IO, Any, Final
 
@@ -24,6 +24,7 @@ import onnx
 
 from artifact.errors import ArtifactError
 from artifact.folder import ArtifactFolder
+from artifact.recipe import BuildRequest
 from artifact.signature import Preprocessing
 from benchmarks.model import report
 from benchmarks.model.calibration_memory import photo_batches
@@ -81,7 +82,8 @@ def main(arguments: list[str] | None = None) -> None:
     progress.line(f"built in {build.seconds:.0f} s, {build.peak_gib:.2f} GiB")
     artifact = ArtifactFolder(WORK / "artifact")
     memory = [_calibration(artifact, count, progress) for count in ((20, 40) if options.quick else (100, 500))]
-    subject = subject_of(str(artifact.path), ROOT, WORK / "native", progress)
+    # What it is called in the report: a path would be this machine's.
+    subject = replace(subject_of(str(artifact.path), ROOT, WORK / "native", progress), name=BuildRequest().source)
     plan = Plan(batches=(1, 8), rounds=1, seconds=0.1) if options.quick else Plan(seconds=_ROUND_S)
     comparison = compare(subject, plan, WORK / "logs", progress)
     preprocessing = subject.signature.preprocessing

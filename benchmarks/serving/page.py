@@ -11,13 +11,10 @@ from typing import Any, Final
 
 from matplotlib.figure import Figure
 
+from model.report.page import document_page, table
+
 OUT: Final = Path(__file__).resolve().parents[1] / "out"
 """Where reports and figures are written."""
-_STYLE: Final = (
-    "body{font:16px/1.5 sans-serif;max-width:60em;margin:2em auto;padding:0 1em}"
-    "table{border-collapse:collapse}td,th{padding:.2em .8em;border-bottom:1px solid #ccc;text-align:left}"
-    "svg{max-width:100%}"
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,12 +47,8 @@ class Plot:
 
 def write(name: str, title: str, facts: Mapping[str, Any], plots: Sequence[Plot]) -> Path:
     """Write OUT/`name`.html with a table of facts and the plots; return its path."""
-    rows = "".join(f"<tr><th>{html.escape(key)}<td>{html.escape(str(value))}" for key, value in facts.items())
-    drawings = "".join(plot.svg() for plot in plots)
+    rows = [(html.escape(key), html.escape(str(value))) for key, value in facts.items()]
     path = OUT / f"{name}.html"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(
-        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
-        f"<style>{_STYLE}</style><h1>{html.escape(title)}</h1><table>{rows}</table>{drawings}"
-    )
+    path.write_text(document_page(title, [table(("", ""), rows), *(plot.svg() for plot in plots)]), encoding="utf-8")
     return path
