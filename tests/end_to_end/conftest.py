@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.end_to_end.fleet import REPOSITORY, Sandbox
+from tests.model.turns import turn
 
 REGISTRY = "gs://team-model-registry"
 ARTIFACT = REPOSITORY / ".cache" / "artifact"
@@ -22,7 +23,8 @@ MAKE_BUCKET = "import sys; from google.cloud import storage; storage.Client().cr
 def artifact() -> Path:
     """The built-in EfficientNet-Lite0, built once for one key and kept."""
     build = ("-m", "model", "build", "--out", str(ARTIFACT), "--runtime", "onnxruntime-cpu")
-    Sandbox(Path("unused"), REPOSITORY).python(*build)
+    with turn(ARTIFACT):
+        Sandbox(Path("unused"), REPOSITORY).python(*build)
     return ARTIFACT
 
 

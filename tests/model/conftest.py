@@ -11,6 +11,7 @@ from artifact.folder import ArtifactFolder
 from artifact.recipe import BuildRequest
 from model.build.pipeline import build
 from model.build.progress import Lines
+from tests.model.turns import turn
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -28,4 +29,6 @@ def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def real_artifact() -> ArtifactFolder:
     """The built-in model's artifact with the default recipe."""
-    return build(BuildRequest(), REPOSITORY, REPOSITORY / ".cache" / "test-artifact", Lines()).folder
+    out = REPOSITORY / ".cache" / "test-artifact"
+    with turn(out):
+        return build(BuildRequest(), REPOSITORY, out, Lines()).folder
