@@ -169,15 +169,57 @@ def read_frozen_graph(path: Path, inputs: Sequence[str], outputs: Sequence[str])
     fed = tuple(node.name for node in graph_def.node if node.op in {"Placeholder", "PlaceholderWithDefault"})
     taken = {name.removeprefix("^").partition(":")[0] for node in graph_def.node for name in node.input}
     last = tuple(node.name for node in graph_def.node if node.name not in taken and node.op not in {"NoOp", "Const"})
-    known = {node.name for node in graph_def.node}
+    try:
+        whole = imported(graph_def)
+    except Exception as error:
+        raise BuildError(f"TensorFlow cannot read {path.name}: {first_line(error)}") from error
     return _begun_at_inputs(
         graph_def,
-        _named(inputs or (fed if len(fed) == 1 else ()), fed, known, "input"),
-        _named(outputs or (last if len(last) == 1 else ()), last, known, "output"),
+        whole,
+        _named(inputs or (fed if len(fed) == 1 else ()), fed, whole, "input"),
+        _named(outputs or (last if len(last) == 1 else ()), last, whole, "output"),
     )
 
 
-def _begun_at_inputs(graph_def: Any, inputs: dict[str, str], outputs: dict[str, str]) -> FrozenSignature:  # noqa: ANN401 - no public type
+def imported(graph_def: Any) -> Any:  # noqa: ANN401 - no public type
+    """The `tf.Graph` of a graph definition."""
+    import tensorflow as tf  # noqa: PLC0415 - takes seconds to import
+
+    graph = tf.Graph()
+    with graph.as_default():
+        tf.graph_util.import_graph_def(graph_def, name="")
+    return graph
+
+
+def check_tensor(graph: Any, name: str, advice: str) -> None:  # noqa: ANN401 - no public type
+    """Refuse the name of a tensor, `node` or `node:0`, that a `tf.Graph` does not have.
+
+    Raises:
+        BuildError: no such node, or no such output of it: then the message says which there are. It ends with `advice`.
+    """
+    node, colon, index = name.partition(":")
+    found = next((operation for operation in graph.get_operations() if operation.name == node), None)
+    if found is None:
+        raise BuildError(f"the graph has no node {node!r}; {advice}")
+    said = f"node {node!r} ({found.type})"
+    outputs = [output.name for output in found.outputs]
+    if not outputs:
+        raise BuildError(f"{said} has no outputs, so {name!r} names no tensor; {advice}")
+    if colon and not (index.isdecimal() and int(index) < len(outputs)):
+        has = (
+            f"has {len(outputs)} outputs, so write {outputs[0]} up to {outputs[-1]}"
+            if len(outputs) > 1
+            else f"has one output, so write {outputs[0]}"
+        )
+        raise BuildError(f"the graph has no tensor {name!r}: {said} {has}; {advice}")
+
+
+def _begun_at_inputs(
+    graph_def: Any,  # noqa: ANN401 - no public type
+    whole: Any,  # noqa: ANN401 - likewise
+    inputs: dict[str, str],
+    outputs: dict[str, str],
+) -> FrozenSignature:
     """A placeholder in place of every input that the graph computes: what is before it is cut off."""
     import tensorflow as tf  # noqa: PLC0415 - takes seconds to import
 
@@ -187,9 +229,6 @@ def _begun_at_inputs(graph_def: Any, inputs: dict[str, str], outputs: dict[str, 
     ]
     if not computed:
         return FrozenSignature(graph_def, inputs, outputs)
-    whole = tf.Graph()
-    with whole.as_default():
-        tf.graph_util.import_graph_def(graph_def, name="")
     begun = tf.Graph()
     with begun.as_default():
         fed = {}
@@ -203,13 +242,12 @@ def _begun_at_inputs(graph_def: Any, inputs: dict[str, str], outputs: dict[str, 
     return FrozenSignature(kept, renamed, outputs)
 
 
-def _named(wanted: Sequence[str], candidates: Sequence[str], known: set[str], role: str) -> dict[str, str]:
+def _named(wanted: Sequence[str], candidates: Sequence[str], graph: Any, role: str) -> dict[str, str]:  # noqa: ANN401 - no public type
     advice = f"candidates: {', '.join(candidates[:8]) or 'none'} (--{role}-names, setting model.{role}Names)"
     if not wanted:
         raise BuildError(f"the frozen graph does not say which of its tensors are its {role}s; {advice}")
     for name in wanted:
-        if name.partition(":")[0] not in known:
-            raise BuildError(f"the frozen graph has no node {name.partition(':')[0]!r} to be an {role}; {advice}")
+        check_tensor(graph, name, advice)
     return {
         (name.partition(":")[0] if name.endswith(":0") else name): name if ":" in name else f"{name}:0"
         for name in wanted

@@ -19,6 +19,7 @@ from model.export.frozen import (
     FrozenSignature,
     choose_signature,
     freeze,
+    imported,
     read_frozen_graph,
     signature_names,
 )
@@ -92,7 +93,7 @@ def describe(
     """
     answered = _kept(frozen.outputs, request.output_names)
     graph_def = with_defaults(_with_fixed_images(frozen, request.preprocessing), frozen.inputs.values())
-    graph = _imported(with_decided_branches(graph_def, (*frozen.inputs.values(), *answered.values())))
+    graph = imported(with_decided_branches(graph_def, (*frozen.inputs.values(), *answered.values())))
     _check_types(graph, frozen.inputs, "input")
     _check_types(graph, answered, "output")
     check_convertible(FrozenSignature(graph.as_graph_def(), frozen.inputs, answered))
@@ -142,16 +143,7 @@ def describe(
     )
 
 
-def _imported(graph_def: Any) -> Any:  # noqa: ANN401 - TensorFlow has no public types
-    import tensorflow as tf  # noqa: PLC0415 - takes seconds to import
-
-    graph = tf.Graph()
-    with graph.as_default():
-        tf.graph_util.import_graph_def(graph_def, name="")
-    return graph
-
-
-def _with_fixed_images(frozen: FrozenSignature, preprocessing: Preprocessing | None) -> Any:  # noqa: ANN401 - likewise
+def _with_fixed_images(frozen: FrozenSignature, preprocessing: Preprocessing | None) -> Any:  # noqa: ANN401 - TensorFlow has no public types
     """The graph with the height and width that photos will have where its one input leaves them open."""
     graph_def = frozen.graph_def
     if preprocessing is None or len(frozen.inputs) != 1:
@@ -210,8 +202,19 @@ def _check_type(name: str, dtype: str, role: str) -> None:
 def _tensor(graph: Any, name: str, tensor: str, *, role: str) -> _Tensor:  # noqa: ANN401 - likewise
     found = graph.get_tensor_by_name(tensor)
     if found.shape.rank is None:
-        advice = " or set model.preprocessing, whose height and width it then has" if role == "input" else ""
-        raise BuildError(f"{role} {name} has a shape of unknown rank: export the model with its shape{advice}")
+        dtype = found.dtype.base_dtype.name
+        example, otherwise = (
+            (
+                f"tf.function(input_signature=[tf.TensorSpec([None, 224, 224, 3], tf.{dtype}, name={name!r})])",
+                "set model.preprocessing, whose height and width images then have",
+            )
+            if role == "input"
+            else ("tf.ensure_shape(scores, [None, 1000])", "leave it out (--output-names, setting model.outputNames)")
+        )
+        raise BuildError(
+            f"{role} {name} has a shape of unknown rank, and an engine is built for one shape: export the model with "
+            f"all sizes but the batch, for example {example}, or {otherwise}"
+        )
     return _Tensor(name, found, found.dtype.base_dtype.name, tuple(found.shape.as_list()))
 
 

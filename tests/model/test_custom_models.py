@@ -162,13 +162,58 @@ def test_a_frozen_graph_with_named_tensors(tmp_path: Path) -> None:
     answers = converted(named, exports.images(2))
     assert {name: answer.shape for name, answer in answers.items()} == {"features": (2, 8, 8, 8), "scores": (2, 10)}
     agree(answers, {name: named.frozen.runner(name)(exports.images(2)) for name in answers})
-    with pytest.raises(BuildError, match=r"no node 'logits' to be an output; candidates: scores \(--output-names, "):
+    with pytest.raises(BuildError, match=r"has no node 'logits'; candidates: scores \(--output-names, "):
         read(tmp_path / "graph.pb", output_names=["logits"])
     with pytest.raises(BuildError, match="a frozen graph has no signatures"):
         read(tmp_path / "graph.pb", signature="serving_default")
     (tmp_path / "other.pb").write_bytes(b"\xff" * 100)
     with pytest.raises(BuildError, match=r"other\.pb is no frozen graph"):
         read(tmp_path / "other.pb")
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [
+        (
+            {"output_names": ["scores:7"]},
+            r"no tensor 'scores:7': node 'scores' \(Softmax\) has one output, so write scores:0; ",
+        ),
+        ({"output_names": ["scores:"]}, r"no tensor 'scores:': .* so write scores:0; candidates: "),
+        ({"output_names": ["scores:x"]}, r"no tensor 'scores:x': .* so write scores:0; candidates: "),
+        (
+            {"output_names": ["halves:2"]},
+            r"'halves' \(Split\) has 2 outputs, so write halves:0 up to halves:1; candidates: ",
+        ),
+        (
+            {"output_names": ["nothing"]},
+            r"node 'nothing' \(NoOp\) has no outputs, so 'nothing' names no tensor; candidates: ",
+        ),
+        (
+            {"input_names": ["input:1"]},
+            r"no tensor 'input:1': .* so write input:0; candidates: input \(--input-names, ",
+        ),
+    ],
+)
+def test_a_tensor_that_a_frozen_graph_does_not_have_is_named_with_those_that_it_has(
+    tmp_path: Path, names: dict[str, list[str]], said: str
+) -> None:
+    with tf.Graph().as_default() as graph:
+        image = tf.compat.v1.placeholder(tf.float32, [None, 4], "input")
+        left, _ = tf.split(image, 2, 1, name="halves")
+        tf.nn.softmax(left @ exports.weights(2, 3), name="scores")
+        tf.no_op(name="nothing")
+    (tmp_path / "graph.pb").write_bytes(graph.as_graph_def().SerializeToString())
+    with pytest.raises(BuildError, match=said):
+        read(tmp_path / "graph.pb", **{"output_names": ["scores"], **names})
+
+
+def test_a_frozen_graph_that_tensorflow_cannot_read_is_one_clear_line(tmp_path: Path) -> None:
+    graph_def = tf.compat.v1.GraphDef()
+    graph_def.node.add(name="input", op="Placeholder").attr["dtype"].type = tf.float32.as_datatype_enum
+    graph_def.node.add(name="scores", op="OfAnotherFramework", input=["input"])
+    (tmp_path / "graph.pb").write_bytes(graph_def.SerializeToString())
+    with pytest.raises(BuildError, match=r"^TensorFlow cannot read graph\.pb: [^\n]*OfAnotherFramework[^\n]*$"):
+        read(tmp_path / "graph.pb")
 
 
 def test_a_frozen_graph_can_begin_at_a_tensor_that_it_computes(tmp_path: Path) -> None:
@@ -278,6 +323,10 @@ def resized(image: Any) -> dict[str, Any]:
     return {"y": image}
 
 
+def shapeless(row: Any) -> dict[str, Any]:
+    return {"y": tf.reshape(row, tf.shape(row)[: tf.size(row)])}
+
+
 @pytest.mark.parametrize(
     ("function", "spec", "said"),
     [
@@ -298,7 +347,16 @@ def resized(image: Any) -> dict[str, Any]:
             tf.TensorSpec([None, None, None, 3], tf.float32, name="image"),
             r"input image \(node image, Placeholder\) has shape \['\?', '\?', '\?', 3\]: only the batch may vary",
         ),
-        (resized, tf.TensorSpec(None, tf.float32, name="image"), r"input image has a shape of unknown rank"),
+        (
+            resized,
+            tf.TensorSpec(None, tf.float32, name="image"),
+            r"unknown rank, .*=\[tf\.TensorSpec\(\[None, 224, 224, 3\], tf\.float32, name='image'\)\]\), or",
+        ),
+        (
+            shapeless,
+            ROW,
+            r"y has a shape of unknown rank, .*tf\.ensure_shape\(scores, \[None, 1000\]\), or leave it out \(--out",
+        ),
         (resized, tf.TensorSpec([], tf.float32, name="image"), r"input image is a scalar without a batch dimension"),
         (resized, tf.TensorSpec([None, 4], tf.complex64, name="image"), r"input image is of type complex64; allowed: "),
     ],

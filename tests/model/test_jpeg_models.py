@@ -223,8 +223,11 @@ def test_a_named_candidate_is_where_the_model_begins() -> None:
     behind = source.frozen.runner("scores", before_softmax=True)(pictures)
     original = FrozenOriginal(frozen, "scores")(FOUR)
     assert np.abs(original - behind).max() <= 1e-4 * np.abs(original).max()
-    with pytest.raises(BuildError, match="the graph has no tensor nothing:0"):
+    with pytest.raises(BuildError, match=r"the graph has no node 'nothing'; leave model\.inputNames .* out"):
         describe_jpeg("serve", frozen, BuildRequest(input_names=("nothing",)), ())
+    node = name.partition(":")[0]
+    with pytest.raises(BuildError, match=f"the graph has no tensor '{node}:7': .* has one output, so write {node}:0;"):
+        describe_jpeg("serve", frozen, BuildRequest(input_names=(f"{node}:7",)), ())
     with pytest.raises(BuildError, match=r"model\.preprocess is for a preprocessing that is read"):
         describe_jpeg("serve", frozen, BuildRequest(input_names=(name,), preprocess="fast"), ())
 

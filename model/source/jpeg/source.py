@@ -8,7 +8,7 @@ from typing import Final
 from artifact.recipe import BuildRequest
 from artifact.signature import Form
 from model.errors import BuildError
-from model.export.frozen import FrozenSignature
+from model.export.frozen import FrozenSignature, check_tensor, imported
 from model.export.saved_model import TENSOR_SIGNATURE
 from model.source.custom import describe
 from model.source.jpeg.cut import Cut, cut_jpeg_signature
@@ -87,8 +87,8 @@ def _begun_at(names: tuple[str, ...], frozen: FrozenSignature) -> tuple[FrozenSi
     if len(names) > 1:
         raise BuildError(f"{len(names)} inputs are named; a model that takes JPEGs is cut at one tensor")
     tensor = tensor_name(names[0])
-    if all(node.name != tensor.partition(":")[0] for node in frozen.graph_def.node):
-        raise BuildError(f"the graph has no tensor {tensor}: leave model.inputNames out, and the error lists some")
+    advice = "leave model.inputNames (--input-names) out, and the error lists tensors to cut at"
+    check_tensor(imported(frozen.graph_def), tensor, advice)
     try:
         return begin_at(frozen, tensor), {"cut at": f"{tensor}, as asked for"}
     except NotRecognisedError as error:
