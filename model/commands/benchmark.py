@@ -59,12 +59,14 @@ def _run(options: argparse.Namespace) -> int:
     # TensorFlow and ONNX Runtime take seconds to import: `--help` needs neither.
     from model.build.progress import Lines, Quiet, Terminal  # noqa: PLC0415
     from model.compare.benchmark import Plan, compare  # noqa: PLC0415
+    from model.compare.feed import read_photos  # noqa: PLC0415
     from model.compare.subject import subject_of  # noqa: PLC0415
     from model.report.files import HTML, JSON, LOG, write_comparison  # noqa: PLC0415
 
     missing = [str(photo) for photo in options.image if not photo.is_file()]
     if missing:
         raise BuildError(f"no such photo: {', '.join(missing)}")
+    read_photos(tuple(options.image))
     try:
         options.out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

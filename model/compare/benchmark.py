@@ -15,6 +15,7 @@ from artifact.signature import Form
 from model.build.machine import machine_class, tool_versions
 from model.build.progress import Reporter
 from model.compare.device import DeviceChoice, gpu_device
+from model.compare.feed import check_photos
 from model.compare.process import RowProcess
 from model.compare.runners import NOT_REPRESENTATIVE, RowSpec
 from model.compare.subject import Subject
@@ -53,7 +54,7 @@ def compare(subject: Subject, plan: Plan, logs: Path, reporter: Reporter) -> Com
     """Measure the rows that `plan` asks for on this machine. Processes write what they say to files below `logs`.
 
     Raises:
-        BuildError: no row at all can be run.
+        BuildError: no row at all can be run, or photos are named that the model cannot be fed.
     """
     logs.mkdir(parents=True, exist_ok=True)
     session = _Session(subject, plan, logs, reporter)
@@ -73,7 +74,10 @@ class _Session:
         self._batches = (fixed,) if fixed else plan.batches
         if fixed and plan.batches != (fixed,):
             reporter.line(f"  the model takes {fixed} images at once, so that is the only batch size")
+        _check_photos(subject, plan.photos)
         self._photos = plan.photos or _packaged_photos(subject)
+        if plan.photos and not subject.classifies:
+            self._missing.append(Missing("labels of photos", "the model has no output that is a class"))
 
     def run(self, running: ExitStack) -> Comparison:
         specs = list(self._graph_specs())
@@ -308,8 +312,17 @@ class _ByBatch:
         return self._processes[setting.batch].time(setting, seconds)
 
 
+def _check_photos(subject: Subject, photos: tuple[LabelledPhoto | Path, ...]) -> None:
+    preprocessing = subject.signature.preprocessing
+    if photos and preprocessing is None:
+        taken = ", ".join(f"{spec.name} {spec.dtype} {list(spec.shape)}" for spec in subject.inputs)
+        raise BuildError(f"{subject.name} takes no photos, its inputs are {taken}: leave --image out")
+    if preprocessing is not None:
+        check_photos(tuple(map(_path, photos)), preprocessing)
+
+
 def _packaged_photos(subject: Subject) -> tuple[LabelledPhoto | Path, ...]:
-    if not subject.classifies:
+    if subject.signature.preprocessing is None:
         return ()
     return evaluation_photos() if subject.knows_imagenet else tuple(photo.path for photo in evaluation_photos())
 

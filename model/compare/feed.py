@@ -10,7 +10,7 @@ from typing import Any, Final
 import numpy as np
 import numpy.typing as npt
 
-from artifact.preprocessing import load_image
+from artifact.preprocessing import ImageError, load_image, read_header
 from artifact.signature import DType, Form, Preprocessing, TensorSpec
 from model.errors import BuildError
 from model.evaluate.images import model_input
@@ -73,15 +73,31 @@ def read_photos(paths: tuple[Path, ...]) -> tuple[bytes, ...]:
     """Content of photos.
 
     Raises:
-        BuildError: one cannot be read; the message names it.
+        BuildError: one cannot be read, or is no photo; the message names it.
     """
     contents = []
     for path in paths:
         try:
             contents.append(path.read_bytes())
+            read_header(contents[-1])
         except OSError as error:
             raise BuildError(f"photo {path} cannot be read: {error.strerror}") from error
+        except ImageError as error:
+            raise BuildError(f"photo {path}: {error}") from error
     return tuple(contents)
+
+
+def check_photos(paths: tuple[Path, ...], preprocessing: Preprocessing) -> None:
+    """Decode photos once, as every row will.
+
+    Raises:
+        BuildError: the model could not be fed one; the message names it.
+    """
+    for path, content in zip(paths, read_photos(paths), strict=True):
+        try:
+            load_image(content, preprocessing)
+        except ImageError as error:
+            raise BuildError(f"photo {path}: {error}") from error
 
 
 def random_tensors(specs: tuple[TensorSpec, ...], count: int) -> Arrays:

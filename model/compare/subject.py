@@ -126,25 +126,33 @@ def subject_of(
     `source` names the TensorFlow model of an artifact that was made from a file which cannot be found any more.
 
     Raises:
-        ArtifactError, BuildError, ValueError: as `find_artifact` and the build.
+        ArtifactError, BuildError, ValueError: as `find_artifact` and the build; `source` is none, is not what the
+            artifact was made from, or is not asked for.
     """
-    artifact = find_artifact(model, cache)
-    artifact_named = artifact is not None
+    if source and not want_native:
+        raise BuildError(
+            "--source names the model of the row native, and --precisions has no such row: leave --source out"
+        )
+    artifact, native_source = find_artifact(model, cache), source
     if artifact is None:
         from model.build.pipeline import build  # noqa: PLC0415 - whoever compares a ready artifact builds nothing
 
+        if source:
+            raise BuildError(f"--source names the model of an artifact, and {model} is none: name an artifact as MODEL")
         request = BuildRequest(source=model)
         artifact = build(request, repository, cache / artifact_key(request.inputs(repository)), reporter).folder
-        source = model
+        native_source = model
     signatures = artifact.signatures.signatures.values()
     forms = {signature.form: signature for signature in signatures}
     native, missing = None, ""
     if want_native:
         try:
-            if source and artifact_named:
+            if source:
                 _check_source(artifact, source, repository)
-            native = _native(artifact, source, cache, reporter.line)
+            native = _native(artifact, native_source, cache, reporter.line)
         except (BuildError, ValueError) as error:
+            if source:
+                raise BuildError(f"--source: {error}") from error
             missing = f"{error}; name the TensorFlow model with --source"
     return Subject(model, artifact, forms.get("image") or forms["tensor"], native, missing)
 

@@ -3,6 +3,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from artifact.errors import ArtifactError
 from artifact.folder import ArtifactFolder
 from artifact.manifest import FileEntry, SpeedRow
 from artifact.manifest import Plan as ManifestPlan
-from artifact.signature import TensorSpec
+from artifact.signature import SignatureFile, TensorSpec
 from artifact.source import source_identity
 from model.__main__ import main
 from model.compare import benchmark, device
@@ -173,12 +174,14 @@ class FakeProcess:
 
     running: int = 0
     started: list[RowSpec]
+    starts: list[Start]
     broken: Callable[[RowSpec], bool]
 
     def __init__(self, start: Start, log: Path) -> None:
         del log
         spec = start.spec
         FakeProcess.started.append(spec)
+        FakeProcess.starts.append(start)
         if FakeProcess.broken(spec):
             raise BuildError(f"row {spec.row}: no kernel for it")
         self.spec, self.runtime = spec, "TensorFlow 2" if spec.kind == "tensorflow" else "ONNX Runtime 1"
@@ -218,7 +221,8 @@ class FakeProcess:
 
 @pytest.fixture
 def faked(monkeypatch: pytest.MonkeyPatch) -> type[FakeProcess]:
-    FakeProcess.running, FakeProcess.started, FakeProcess.broken = 0, [], lambda _: False
+    FakeProcess.running, FakeProcess.started, FakeProcess.starts = 0, [], []
+    FakeProcess.broken = lambda _: False
     monkeypatch.setattr(benchmark, "RowProcess", FakeProcess)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     return FakeProcess
@@ -344,6 +348,62 @@ def test_a_question_that_has_no_answer_is_one_line(
         assert main(arguments) == status
     assert said in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_is_no_photo_is_named_before_a_model_is_built(tmp_path: Path, capsys: Capture) -> None:
+    (tmp_path / "notes.jpg").write_bytes(b"words")
+    words = ["benchmark", "builtin:smoke", "--out", str(tmp_path / "out"), "--image", str(tmp_path / "notes.jpg")]
+    assert main(words) == 1
+    assert capsys.readouterr().err == (
+        f"error: photo {tmp_path / 'notes.jpg'}: not a JPEG or PNG image: it starts with the bytes 77 6f 72 64\n"
+    )
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_photo_that_cannot_be_decoded_is_named(
+    artifact: ArtifactFolder, photos: tuple[Path, ...], faked: type[FakeProcess], tmp_path: Path
+) -> None:
+    photos[1].write_bytes(photos[1].read_bytes()[:-40])
+    with pytest.raises(BuildError, match=rf"^photo {photos[1]}: the JPEG is truncated or corrupt: "):
+        compare(subject(artifact, tmp_path), Plan(("fp32",), photos), tmp_path / "logs", Silent())
+    assert faked.started == []
+
+
+def test_photos_for_a_model_that_takes_none_are_refused(
+    photos: tuple[Path, ...], tmp_path: Path, capsys: Capture
+) -> None:
+    signatures = tiny_signatures()
+    numbers = SignatureFile(signatures={"tensor": signatures.signatures["tensor"]})
+    model = write_tiny_artifact(tmp_path / "numbers", signatures=numbers).path
+    words = ["benchmark", str(model), "--out", str(tmp_path / "out"), "--precisions", "fp32", "--image"]
+    assert main([*words, *map(str, photos), "--quiet"]) == 1
+    assert capsys.readouterr().err == (
+        f"error: {model} takes no photos, its inputs are image float32 [-1, 32, 32, 3]: leave --image out\n"
+    )
+
+
+def without_classes(folder: Path) -> ArtifactFolder:
+    """An artifact of a model that takes photos and answers numbers only."""
+    scores = {
+        name: signature.model_copy(update={"outputs": signature.outputs[1:]})
+        for name, signature in tiny_signatures().signatures.items()
+    }
+    return write_tiny_artifact(folder, signatures=SignatureFile(signatures=scores))
+
+
+def test_a_model_of_photos_without_classes_is_timed_and_has_no_labels(
+    photos: tuple[Path, ...], faked: type[FakeProcess], tmp_path: Path
+) -> None:
+    model = subject(without_classes(tmp_path / "scores"), tmp_path)
+    told = compare(model, Plan(("fp32",), batches=(1,), rounds=1), tmp_path / "logs", Silent())
+    assert [row.preprocessing for row in told.speed] == [False, True]
+    assert (told.photos, told.missing) == ((), ())
+    (started,) = faked.starts
+    assert started.photos, "it is fed the packaged photos"
+    told = compare(model, Plan(("fp32",), photos, (1,), rounds=1), tmp_path / "logs", Silent())
+    assert [(missing.row, missing.reason) for missing in told.missing] == [
+        ("labels of photos", "the model has no output that is a class")
+    ]
 
 
 def test_a_report_that_cannot_be_written_is_said_first(tmp_path: Path, capsys: Capture) -> None:
@@ -482,11 +542,39 @@ def test_on_a_gpu_rows_are_plans_and_tensorflow_must_see_it(
     assert {(spec.kind, spec.on_gpu) for spec in faked.started} == {("tensorflow", True), ("tensorrt", True)}
 
 
-def test_another_model_than_the_artifacts_own_is_no_native_row(artifact: ArtifactFolder, tmp_path: Path) -> None:
-    found = subject_of(str(artifact.path), REPOSITORY, tmp_path, Silent(), source="builtin:smoke")
-    assert found.native is None
-    assert found.native_missing.startswith("builtin:smoke is builtin:smoke@")
-    assert "the artifact was made from test:tiny; name the TensorFlow model with --source" in found.native_missing
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (
+            ("--source", "builtin:smoke"),
+            r"--source: builtin:smoke is builtin:smoke@.*the artifact was made from test:tiny",
+        ),
+        (
+            ("--source", "nowhere"),
+            r"--source: model\.source 'nowhere' is unknown: it is no file or folder of this machine",
+        ),
+        (("--source", "gs://bucket/model.tar"), r"--source: 'gs://bucket/model\.tar' names no generation"),
+        (
+            ("--source", "builtin:smoke", "--precisions", "fp32,int8"),
+            r"--precisions has no such row: leave --source out",
+        ),
+    ],
+)
+def test_a_source_that_is_not_the_artifacts_own_is_refused_before_anything_is_measured(
+    words: tuple[str, ...], said: str, artifact: ArtifactFolder, tmp_path: Path, capsys: Capture
+) -> None:
+    out = tmp_path / "out"
+    assert main(["benchmark", str(artifact.path), "--out", str(out), "--quiet", *words]) == 1
+    told = capsys.readouterr()
+    assert re.fullmatch(f"error: .*{said}.*\n", told.err)
+    assert told.out == ""
+    assert list(out.iterdir()) == []
+
+
+def test_a_source_beside_another_source_is_refused_before_either_is_built(tmp_path: Path) -> None:
+    with pytest.raises(BuildError, match="builtin:smoke is none: name an artifact as MODEL"):
+        subject_of("builtin:smoke", REPOSITORY, tmp_path, Silent(), source="builtin:smoke")
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.slow

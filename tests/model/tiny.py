@@ -36,8 +36,13 @@ COLOURS = {
 """Classes in order, each with the RGB colour that it stands for."""
 
 
-def write_tiny_artifact(folder: Path, key: str = KEY, run: str = "test") -> ArtifactFolder:
-    """Make a complete artifact in `folder`: manifest, archive, and the archive's files beside it."""
+def write_tiny_artifact(
+    folder: Path, key: str = KEY, run: str = "test", signatures: SignatureFile | None = None
+) -> ArtifactFolder:
+    """Make a complete artifact in `folder`: manifest, archive, and the archive's files beside it.
+
+    Its signatures are those of `tiny_signatures` unless others are given.
+    """
     (folder / "onnx").mkdir(parents=True)
     names = [LABELS_FILE, SIGNATURE_FILE]
     for precision in PRECISIONS:
@@ -46,7 +51,7 @@ def write_tiny_artifact(folder: Path, key: str = KEY, run: str = "test") -> Arti
             onnx.save(tiny_graph(form), folder / name)
             names.append(name)
     (folder / LABELS_FILE).write_text("".join(f"{name}\n" for name in COLOURS), encoding="utf-8")
-    (folder / SIGNATURE_FILE).write_bytes(dump(tiny_signatures()))
+    (folder / SIGNATURE_FILE).write_bytes(dump(signatures or tiny_signatures()))
     manifest = Manifest(
         key=key,
         runtime="onnxruntime-cpu",
