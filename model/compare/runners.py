@@ -13,6 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from model.errors import BuildError
 from model.export.frozen import FrozenSignature
+from model.graph import values_of
 
 Scores = npt.NDArray[np.float32]
 NOT_REPRESENTATIVE: Final = (
@@ -79,7 +80,7 @@ class OnnxRuntimeRunner:
 
     def __call__(self, *inputs: npt.NDArray[Any]) -> Scores:
         """See `Runner`."""
-        (answer,) = self._session.run([self._output], dict(zip(self._names, inputs, strict=True)))
+        (answer,) = values_of(self._session, [self._output], dict(zip(self._names, inputs, strict=True)))
         scores: Scores = answer
         return scores
 

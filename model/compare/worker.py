@@ -21,6 +21,7 @@ from model.build.machine import peak_memory_gib
 from model.compare.feed import Arrays, Feed, random_tensors, read_photos
 from model.compare.runners import RowSpec, Runner, load_runner
 from model.compare.timing import InProcess, Setting
+from model.errors import BuildError
 from model.report.content import TOP
 from model.source.models import Layout
 
@@ -80,7 +81,8 @@ def _main() -> None:
     try:
         serve(sys.stdin, answer)
     except Exception as error:  # noqa: BLE001 - whatever a runtime raises, the reader of the line must learn of it
-        answer({"error": " ".join(f"{type(error).__name__}: {error}".split())})
+        what = f"{error}" if isinstance(error, BuildError) else f"{type(error).__name__}: {error}"
+        answer({"error": " ".join(what.split())})
         sys.exit(1)
 
 

@@ -10,7 +10,7 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto
 
-from model.graph import FloatArray, logit_tensors, session
+from model.graph import FloatArray, logit_tensors, session, values_of
 
 Answers = Mapping[str, FloatArray]
 """For each float output the tensor that says most about errors in it (`logit_tensors`), float32 [instances, ...]."""
@@ -38,7 +38,7 @@ def answers(
     for start in range(0, count, batch):
         end = min(start + batch, count)
         feed = {name: filled(values[start:end], fixed_batch) for name, values in zip(names, inputs, strict=True)}
-        parts.append([values[: end - start] for values in run.run(list(tensors), feed)])
+        parts.append([values[: end - start] for values in values_of(run, tensors, feed)])
         progress(end / count)
     return {
         output: np.concatenate([part[number] for part in parts]).astype(np.float32)

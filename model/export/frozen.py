@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,12 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from artifact.source import SAVED_MODEL
-from model.errors import BuildError
+from model.errors import BuildError, uncomputed
 from model.export.layout import takes_nchw, with_nhwc_kernels
 
 SERVE_TAG: Final = "serve"
 DEFAULT_SIGNATURE: Final = "serving_default"
 _INIT_SIGNATURE: Final = "__saved_model_init_op"
+_UNCOMPUTED: Final = re.compile(r"^(?P<why>.+)\n\s*\[\[\{\{node (?P<name>\S+?)\}\}", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +66,18 @@ class TensorFlowRunner:
         self._function = tf.function(pruned, jit_compile=True) if xla else pruned
 
     def __call__(self, *inputs: npt.NDArray[Any]) -> npt.NDArray[np.float32]:
-        """The output for these inputs."""
-        answer: npt.NDArray[np.float32] = self._function(*(self._tf.constant(value) for value in inputs)).numpy()
+        """The output for these inputs.
+
+        Raises:
+            BuildError: a node cannot compute a value that it is fed.
+        """
+        try:
+            answer: npt.NDArray[np.float32] = self._function(*(self._tf.constant(value) for value in inputs)).numpy()
+        except self._tf.errors.InvalidArgumentError as error:
+            found = _UNCOMPUTED.search(error.message)
+            if found is None:
+                raise
+            raise uncomputed(found["name"], found["why"]) from error
         return answer
 
 

@@ -619,3 +619,5 @@ def test_a_row_that_cannot_run_is_one_line_with_its_log(artifact: ArtifactFolder
     with pytest.raises(BuildError, match=r"row fp32: .*row\.log\)") as caught:
         RowProcess(start.model_copy(update={"spec": broken}), tmp_path / "row.log")
     assert "\n" not in str(caught.value)
+    with pytest.raises(BuildError, match=rf"^row fp32: photo {tmp_path}/gone\.jpg cannot be read: No such file"):
+        RowProcess(start_of(artifact, [tmp_path / "gone.jpg"]), tmp_path / "row.log")

@@ -13,7 +13,9 @@ import pytest
 
 from artifact.recipe import BuildRequest
 from artifact.signature import Preprocessing
+from model.compare.runners import OnnxRuntimeRunner
 from model.errors import BuildError
+from model.evaluate.answers import answers
 from model.export.onnx_export import export_onnx, optimise
 from model.export.saved_model import quiet_tensorflow
 from model.graph import session
@@ -271,6 +273,27 @@ def test_a_damaged_model_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "model" / "saved_model.pb").write_bytes(b"\xff" * 9)
     with pytest.raises(BuildError, match=r"saved_model\.pb is damaged"):
         read(tmp_path / "model")
+
+
+def test_a_value_that_the_model_cannot_compute_is_said_with_its_node_by_every_runtime(tmp_path: Path) -> None:
+    def looked_up(ids: Any) -> dict[str, Any]:
+        return {"scores": tf.reduce_mean(tf.gather(exports.weights(50, 16), ids, name="table"), 1)}
+
+    exports.exported(tmp_path / "model", looked_up, tf.TensorSpec([None, 4], tf.int32, name="ids"))
+    source = read(tmp_path / "model")
+    model = export_onnx(source.frozen, source.graph_outputs)
+    ids = np.array([[1, 2, 3, 4], [5, 6, 50, 7]], np.int32)
+    remedy = r"; a build feeds it what model\.calibration \(--calibration\) names: correct what is wrong there$"
+    said = r"table of the model cannot compute what it is fed: indices\[1,2\] = 50 is not in \[0, 50\)"
+    with pytest.raises(BuildError, match=said + remedy):
+        source.frozen.runner("scores")(ids)
+    said = (
+        r"^node \S+ \(Gather\) of the model cannot compute what it is fed: indices element [^\n]*, idx=50 must [^\n]*"
+    )
+    with pytest.raises(BuildError, match=said + remedy):
+        answers(model, (ids,))
+    with pytest.raises(BuildError, match=said + remedy):
+        OnnxRuntimeRunner(model.SerializeToString(), "scores", 1)(ids)
 
 
 def test_labels_are_the_models_own_asset_unless_others_are_named(tmp_path: Path) -> None:
