@@ -205,7 +205,10 @@ def _identity(address: str, setting: str, suffixes: tuple[str, ...]) -> str:
     check_address(address, setting, suffixes)
     if is_stored(address):
         return StoredObject.parse(address).identity
-    return f"content@{content_digest(Path(address).expanduser())}"
+    try:
+        return f"content@{content_digest(Path(address).expanduser())}"
+    except OSError as error:
+        raise ValueError(f"{setting}: {error.filename or address} cannot be read: {error.strerror}") from error
 
 
 def _check_suffix(name: str, suffixes: tuple[str, ...]) -> None:

@@ -70,6 +70,7 @@ class _Session:
         self._cores = len(os.sched_getaffinity(0))
         self._missing: list[Missing] = []
         self._trials: list[Trial] = []
+        self._graphs = reported_graphs(subject.artifact.path)
         fixed = subject.fixed_batch
         self._batches = (fixed,) if fixed else plan.batches
         if fixed and plan.batches != (fixed,):
@@ -106,7 +107,7 @@ class _Session:
             trials=tuple(self._trials),
             scores="model's own score",
             accuracy=self._subject.artifact.manifest.accuracy,
-            graphs=reported_graphs(self._subject.artifact.path),
+            graphs=self._graphs,
         )
 
     def _graph_specs(self) -> Iterator[RowSpec]:

@@ -182,4 +182,9 @@ def _checked(array: _StoredArray, spec: TensorSpec, what: str) -> _StoredArray:
             f"array {what} is {array.dtype} {list(array.shape)}; input {spec.name} takes {wanted} "
             f"{['rows', *spec.shape[1:]]}, at least one row"
         )
+    held, said = array.path.stat().st_size - array.offset, int(np.prod(array.shape, dtype=np.int64)) * wanted.itemsize
+    if held < said:
+        raise BuildError(
+            f"array {what} is cut off: it holds {held} bytes, {list(array.shape)} are {said}; save it again"
+        )
     return array

@@ -102,3 +102,10 @@ def test_a_file_of_kerass_own_is_refused_with_the_way_to_a_saved_model(tmp_path:
     (tmp_path / name).touch()
     with pytest.raises(ValueError, match=r"write a SavedModel with `model.export\(FOLDER\)`"):
         check_address(str(tmp_path / name), "model.source", SOURCE_SUFFIXES)
+
+
+def test_a_file_that_cannot_be_read_is_named_with_its_setting(tmp_path: Path) -> None:
+    # Reading a process's memory from address 0 is an error for everybody, root included.
+    (tmp_path / "graph.pb").symlink_to("/proc/self/mem")
+    with pytest.raises(ValueError, match=rf"^model\.source: {tmp_path}/graph\.pb cannot be read: Input/output error$"):
+        source_identity(str(tmp_path / "graph.pb"), REPOSITORY)

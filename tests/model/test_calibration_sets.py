@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import io
 import tarfile
+import zipfile
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -114,3 +116,12 @@ def test_a_damaged_file_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "rows.npz").write_bytes(b"PK")
     with pytest.raises(BuildError, match=r"rows\.npz is no readable \.npz file"):
         calibration_set(str(tmp_path / "rows.npz"), TWO, tmp_path / "work")
+
+
+def test_an_array_that_ends_too_early_is_refused_as_its_rows_are_missing(tmp_path: Path) -> None:
+    whole = io.BytesIO()
+    np.save(whole, ROWS)
+    with zipfile.ZipFile(tmp_path / "rows.npz", "w") as archive:
+        archive.writestr("x.npy", whole.getvalue()[:-20])
+    with pytest.raises(BuildError, match=r"array x in rows\.npz is cut off: it holds 120 bytes, \[7, 5\] are 140"):
+        calibration_set(str(tmp_path / "rows.npz"), model(spec("x", "float32", 5)), tmp_path / "work")

@@ -10,6 +10,7 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from artifact.manifest import Accuracy, GateResult
+from model.errors import BuildError
 from model.report.content import MIN_P99_CALLS, BuildReport, Speed, speed_up
 from model.report.document import build_document, speed_document, text_of
 from model.report.files import write_comparison, write_report
@@ -237,6 +238,15 @@ def test_a_build_tells_gates_layers_repairs_stages_and_files(tmp_path: Path) -> 
     assert document["comparison"]["photos"][0]["answers"]["int8-cpu"][1]["label"] == "lynx"
     log = (tmp_path / "log.txt").read_text(encoding="utf-8")
     assert log.startswith("stage 1\n==========================\nnetwork: native")
+
+
+@pytest.mark.parametrize("content", ["", "[]", '{"graphs": 3}', '{"graphs": [{"precision": "int8"}]}'])
+def test_a_report_that_is_none_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "report.json").write_text(content)
+    with pytest.raises(
+        BuildError, match=rf"^{tmp_path}/report\.json is damaged, or of another version: build the artif"
+    ):
+        reported_graphs(tmp_path)
 
 
 def test_what_a_build_says_of_its_layers_can_be_read_back(tmp_path: Path) -> None:
