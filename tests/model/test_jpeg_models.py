@@ -27,6 +27,7 @@ from model.source.jpeg.original import FrozenOriginal
 from model.source.jpeg.source import describe_jpeg
 from model.source.models import SourceModel, prepare_source
 from model.source.photos import calibration_photos, evaluation_photos
+from tests.model import exports
 from tests.model import jpeg_models as models
 from tests.model.jpeg_models import MEANS, SIZE, Form
 
@@ -372,6 +373,19 @@ def test_fast_preprocessing_is_serving_s_own_with_the_models_crop(resnet: Path, 
     assert (fast.decoder, [getattr(step, "method", "") for step in fast.steps]) == ("fast", ["fast", ""])
     differences = [np.abs(load_image(jpeg, fast).astype(float) - load_image(jpeg, exact)).mean() for jpeg in FOUR]
     assert 0.1 < max(differences) < 20
+
+
+def test_strings_in_rows_are_refused_with_the_signature_to_export(tmp_path: Path) -> None:
+    def serve(jpegs: Any) -> dict[str, Any]:
+        images = tf.map_fn(lambda row: models.stretched()(row[0]), jpegs, fn_output_signature=tf.float32)
+        return {"scores": tf.reduce_mean(images, [1, 2])}
+
+    exports.exported(tmp_path / "model", serve, tf.TensorSpec([None, 1], tf.string, name="jpegs"))
+    with pytest.raises(
+        BuildError,
+        match=r"^input jpegs has shape \[None, 1\], .* tf\.TensorSpec\(\[None\], tf\.string, name='jpegs'\)$",
+    ):
+        prepare_source(BuildRequest(source=str(tmp_path / "model")), tmp_path / "work")
 
 
 def test_a_preprocessing_beside_the_models_own_is_refused(resnet: Path, source: SourceModel, tmp_path: Path) -> None:

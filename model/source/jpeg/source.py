@@ -15,7 +15,7 @@ from model.source.jpeg.cut import Cut, cut_jpeg_signature
 from model.source.jpeg.original import FrozenOriginal
 from model.source.jpeg.per_image import NotRecognisedError
 from model.source.jpeg.surgery import begin_at
-from model.source.jpeg.view import attribute, tensor_name
+from model.source.jpeg.view import attribute, node_name, tensor_name
 from model.source.models import SourceModel
 
 _DT_STRING: Final = 7
@@ -46,6 +46,7 @@ def describe_jpeg(name: str, frozen: FrozenSignature, request: BuildRequest, lab
         behind, facts = _begun_at(request.input_names, frozen)
         if request.preprocessing is None:
             return describe(name, behind, request, labels)
+        _check_one_string_an_image(frozen)
         described = describe(TENSOR_SIGNATURE, behind, request, labels)
     else:
         if request.preprocessing is not None:
@@ -53,6 +54,7 @@ def describe_jpeg(name: str, frozen: FrozenSignature, request: BuildRequest, lab
                 f"the signature {name!r} takes JPEGs and brings its own preprocessing: leave model.preprocessing out, "
                 "or name the tensor at which the model begins (--input-names, setting model.inputNames)"
             )
+        _check_one_string_an_image(frozen)
         cut = cut_jpeg_signature(frozen, request.preprocess, _plain(request.output_names))
         asked = request.model_copy(update={"preprocessing": cut.preprocessing})
         described = describe(TENSOR_SIGNATURE, cut.frozen, asked, labels, cut.fixed_batch)
@@ -66,6 +68,17 @@ def describe_jpeg(name: str, frozen: FrozenSignature, request: BuildRequest, lab
         original=_original(frozen, described),
         facts={**described.facts, **facts},
     )
+
+
+def _check_one_string_an_image(frozen: FrozenSignature) -> None:
+    ((name, tensor),) = frozen.inputs.items()
+    (fed,) = (node for node in frozen.graph_def.node if node.name == node_name(tensor))
+    sizes = [None if dim.size < 0 else dim.size for dim in attribute(fed, "shape").shape.dim]
+    if len(sizes) > 1:
+        raise BuildError(
+            f"input {name} has shape {sizes}, and one string is one image: export the signature with "
+            f"tf.TensorSpec([None], tf.string, name={name!r})"
+        )
 
 
 def _facts(cut: Cut) -> dict[str, str]:
