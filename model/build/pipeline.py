@@ -102,7 +102,8 @@ def build(
             try:
                 chain.run(work, run or new_run())
             except BuildError as error:
-                journal.note(f"failed: {error}")
+                # Of what a library has said the line has one sentence; the log has it all.
+                journal.note(traceback.format_exc() if error.__cause__ else f"failed: {error}")
                 raise BuildError(f"{journal.stage_at_work}: {error} (log: {work / LOG})") from error
             except Exception as error:
                 # Whoever builds sees one line; the log has it all.

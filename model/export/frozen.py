@@ -18,7 +18,7 @@ from model.export.layout import takes_nchw, with_nhwc_kernels
 SERVE_TAG: Final = "serve"
 DEFAULT_SIGNATURE: Final = "serving_default"
 _INIT_SIGNATURE: Final = "__saved_model_init_op"
-_UNCOMPUTED: Final = re.compile(r"^(?P<why>.+)\n\s*\[\[\{\{node (?P<name>\S+?)\}\}", re.MULTILINE)
+_AT_NODE: Final = re.compile(r"^(?P<why>.+)\n\s*\[\[\{\{node (?P<name>\S+?)\}\}", re.MULTILINE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ class TensorFlowRunner:
         try:
             answer: npt.NDArray[np.float32] = self._function(*(self._tf.constant(value) for value in inputs)).numpy()
         except self._tf.errors.InvalidArgumentError as error:
-            found = _UNCOMPUTED.search(error.message)
+            found = _AT_NODE.search(error.message)
             if found is None:
                 raise
             raise uncomputed(found["name"], found["why"]) from error
@@ -95,7 +95,10 @@ def freeze(saved_model: Path, signature: str) -> FrozenSignature:
         function = loaded.signatures[signature]
         return freeze_function(function, sorted(function.structured_input_signature[1]))
     except Exception as error:
-        raise BuildError(f"TensorFlow cannot read signature {signature!r}: {first_line(error)}") from error
+        raise BuildError(
+            f"TensorFlow cannot read signature {signature!r}: {reason_of(error)}; copy the SavedModel's whole folder, "
+            "or export it again"
+        ) from error
 
 
 def freeze_function(function: Any, input_names: Sequence[str]) -> FrozenSignature:  # noqa: ANN401 - no public type
@@ -184,7 +187,7 @@ def read_frozen_graph(path: Path, inputs: Sequence[str], outputs: Sequence[str])
     try:
         whole = imported(graph_def)
     except Exception as error:
-        raise BuildError(f"TensorFlow cannot read {path.name}: {first_line(error)}") from error
+        raise BuildError(f"TensorFlow cannot read {path.name}: {reason_of(error)}") from error
     return _begun_at_inputs(
         graph_def,
         whole,
@@ -266,6 +269,9 @@ def _named(wanted: Sequence[str], candidates: Sequence[str], graph: Any, role: s
     }
 
 
-def first_line(error: Exception) -> str:
-    """What an exception says first; TensorFlow goes on for pages."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]
+def reason_of(error: Exception) -> str:
+    """What an exception says in a line: its first, or the one at the end of TensorFlow's pages that names a node."""
+    said = str(error).strip()
+    if found := _AT_NODE.search(said):
+        return f"{found['why']} (node {found['name']})"
+    return (said.splitlines() or [type(error).__name__])[0]

@@ -13,7 +13,7 @@ import onnx
 import onnxruntime
 
 from model.errors import BuildError
-from model.export.frozen import FrozenSignature, first_line
+from model.export.frozen import FrozenSignature, reason_of
 from model.graph import rename_tensors, replace_nodes
 
 OPSET: Final = 17
@@ -43,7 +43,7 @@ def export_onnx(signature: FrozenSignature, outputs: Collection[str]) -> onnx.Mo
             opset=OPSET,
         )
     except Exception as error:
-        raise BuildError(f"tf2onnx {tf2onnx.__version__} cannot convert the model: {first_line(error)}") from error
+        raise BuildError(f"tf2onnx {tf2onnx.__version__} cannot convert the model: {reason_of(error)}") from error
     rename_tensors(model, {tensor: name for name, tensor in {**signature.inputs, **kept}.items()})
     for value in (*model.graph.input, *model.graph.output):
         batch = value.type.tensor_type.shape.dim[0]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final
 from artifact.builtin import KERAS
 from artifact.signature import Preprocessing, TensorSpec
 from model.errors import BuildError
-from model.export.frozen import first_line, freeze_function
+from model.export.frozen import freeze_function, reason_of
 from model.export.saved_model import (
     CLASSES_OUTPUT,
     JPEG_SIGNATURE,
@@ -156,7 +156,7 @@ def _download(name: str) -> tuple[keras.Model, _WeightsFile]:
             model = getattr(keras.applications, name)(weights="imagenet")
         except Exception as error:
             raise BuildError(
-                f"the weights of {KERAS}:{name} cannot be had: {first_line(error)}; Keras downloads them from "
+                f"the weights of {KERAS}:{name} cannot be had: {reason_of(error)}; Keras downloads them from "
                 "storage.googleapis.com once: try where the network allows it, or copy its folder ~/.keras/models here"
             ) from error
     if len(files) != 1 or not files[0].pinned_hash:

@@ -13,6 +13,8 @@ import pytest
 
 from artifact.recipe import BuildRequest
 from artifact.signature import Preprocessing
+from model.build.pipeline import build
+from model.build.progress import Quiet
 from model.compare.runners import OnnxRuntimeRunner
 from model.errors import BuildError
 from model.evaluate.answers import answers
@@ -268,11 +270,27 @@ def test_the_signature_is_the_named_one_or_the_default_one_or_the_only_one(tmp_p
 def test_a_damaged_model_is_one_clear_line(tmp_path: Path) -> None:
     exports.tensorflow_1(tmp_path / "model")
     next((tmp_path / "model" / "variables").glob("*.data*")).unlink()
-    with pytest.raises(BuildError, match=r"^TensorFlow cannot read signature 'serving_default': [^\n]*$"):
+    said = r"\S+/variables\.data-00000-of-00001; No such file or directory \(node save/RestoreV2\); copy [^\n]* again$"
+    with pytest.raises(BuildError, match=rf"^TensorFlow cannot read signature 'serving_default': {said}"):
         read(tmp_path / "model")
     (tmp_path / "model" / "saved_model.pb").write_bytes(b"\xff" * 9)
     with pytest.raises(BuildError, match=r"saved_model\.pb is damaged"):
         read(tmp_path / "model")
+
+
+def test_what_tensorflow_says_of_a_damaged_model_is_in_the_log(tmp_path: Path) -> None:
+    exports.tensorflow_1(tmp_path / "model")
+    next((tmp_path / "model" / "variables").glob("*.data*")).unlink()
+    rows = str(tmp_path / "rows.npz")
+    np.savez(rows, input=exports.images(2))
+    request = BuildRequest(source=str(tmp_path / "model"), calibration=rows)
+    with pytest.raises(
+        BuildError, match=r"^source: TensorFlow cannot read signature 'serving_default': [^\n]*log\.txt\)$"
+    ):
+        build(request, Path(__file__).parents[2], tmp_path / "out", Quiet())
+    log = (tmp_path / ".out.building" / "log.txt").read_text()
+    assert "Traceback" in log
+    assert "BuildError: TensorFlow cannot read signature" in log
 
 
 def test_a_value_that_the_model_cannot_compute_is_said_with_its_node_by_every_runtime(tmp_path: Path) -> None:
