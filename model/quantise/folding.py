@@ -19,15 +19,17 @@ def optimise(model: onnx.ModelProto) -> onnx.ModelProto:
 
     Folded are: Pad before MaxPool where no value is negative (behind a ReLU, so that a zero never wins over one that
     counts), before AveragePool as `count_include_pad`, and before Conv; Mul, Div, Add, Sub with a constant per channel
-    behind Conv; Identity, Dropout, and Transposes that undo each other. Answers differ by rounding alone. A factor and
-    a term per channel that no convolution precedes, such as the batch normalisations of ResNet v2, become a depthwise
-    convolution of one pixel: TensorRT 8.6 runs them in FP16 otherwise, and with them the whole trunk of the network
-    (benchmarks/gpu).
+    behind Conv; Identity, Dropout, and Transposes that undo each other. Answers differ by rounding alone. The sum of a
+    shortcut, which ONNX Runtime makes the bias of a Gemm, becomes an Add again: biases are quantised and corrected as
+    constants. A factor and a term per channel that no convolution precedes, such as the batch normalisations of ResNet
+    v2, become a depthwise convolution of one pixel: TensorRT 8.6 runs them in FP16 otherwise, and with them the whole
+    trunk of the network (benchmarks/gpu).
     """
     folded = copy_of(model)
     rules: tuple[Callable[[onnx.ModelProto], bool], ...] = (
         _skip_identities,
         _undo_transposes,
+        _part_computed_bias,
         _fold_pad,
         _fold_affine,
         _affine_to_convolution,
@@ -67,6 +69,20 @@ def _undo_transposes(model: onnx.ModelProto) -> bool:
             model.graph.node.remove(second)
             if graph.only_consumer(first.output[0]) is not None:
                 model.graph.node.remove(first)
+            return True
+    return False
+
+
+def _part_computed_bias(model: onnx.ModelProto) -> bool:
+    graph = Graph(model)
+    for position, node in enumerate(graph.nodes):
+        computed = node.op_type == "Gemm" and len(node.input) > 2 and node.input[2] not in graph.constants
+        if computed and attributes(node).get("beta", 1.0) == 1.0:
+            name = f"{node.name}_sum"
+            term, product, total = node.input[2], f"{name}_in", node.output[0]
+            node.output[0] = product
+            del node.input[2:]
+            model.graph.node.insert(position + 1, onnx.helper.make_node("Add", [product, term], [total], name=name))
             return True
     return False
 

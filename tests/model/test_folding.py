@@ -130,3 +130,21 @@ def test_the_graph_that_is_given_stays_as_it_is() -> None:
     before = model.SerializeToString(deterministic=True)
     optimise(model)
     assert model.SerializeToString(deterministic=True) == before
+
+
+@pytest.mark.parametrize(("bias", "operators"), [("h", {"Gemm": 1, "Add": 1}), ("b", {"Gemm": 1})])
+def test_a_shortcut_that_a_gemm_adds_is_no_bias(bias: str, operators: dict[str, int]) -> None:
+    weight, row = WEIGHT[:4, :, 0, 0], WEIGHT[0, :, 0, 0]
+    graph = helper.make_graph(
+        [node("Relu", ["x"], "h"), node("Gemm", ["h", "w", bias], "y")],
+        "net",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, ["N", 4])],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT, ["N", 4])],
+        [numpy_helper.from_array(weight, "w"), numpy_helper.from_array(row, "b")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    folded = optimise(model)
+    x = np.random.default_rng(1).normal(0, 1, (3, 4)).astype(np.float32)
+    one, other = (session(each, threads=1).run(None, {"x": x})[0] for each in (model, folded))
+    np.testing.assert_allclose(one, other, atol=1e-6)
+    assert Counter(one.op_type for one in folded.graph.node) == {"Relu": 1, **operators}
