@@ -45,7 +45,8 @@ def check_convertible(signature: FrozenSignature) -> None:
 
     Raises:
         BuildError: control flow, shapes that depend on values, strings, randomness, or an operator without a
-            counterpart in ONNX; the message names up to three nodes with their operators and says what to do.
+            counterpart in ONNX; the message names up to three nodes with their operators and says what to do. Or
+            outputs need more than the signature's inputs.
     """
     nodes = list(_needed(signature).node)
     for kinds, what, remedy in (
@@ -61,6 +62,12 @@ def check_convertible(signature: FrozenSignature) -> None:
         "operators that ONNX has no counterpart for",
         "express it with other operators",
     )
+    fed = {tensor.partition(":")[0] for tensor in signature.inputs.values()}
+    if unfed := [node.name for node in nodes if node.op == "Placeholder" and node.name not in fed]:
+        raise BuildError(
+            f"outputs need node {unfed[0]} (Placeholder), which is none of the inputs ({', '.join(signature.inputs)}): "
+            f"name it as well (--input-names, setting model.inputNames), {_OTHER_OUTPUTS}"
+        )
 
 
 def _refuse(nodes: Iterator[Any], what: str, remedy: str) -> None:

@@ -211,6 +211,18 @@ def test_a_tensor_that_a_frozen_graph_does_not_have_is_named_with_those_that_it_
         read(tmp_path / "graph.pb", **{"output_names": ["scores"], **names})
 
 
+def test_an_output_that_needs_more_than_the_named_inputs_is_refused(tmp_path: Path) -> None:
+    with tf.Graph().as_default() as graph:
+        left, right = (tf.compat.v1.placeholder(tf.float32, [None, 4], name) for name in ("left", "right"))
+        tf.identity(left + right, name="sum")
+        tf.identity(left * 2.0, name="double")
+    (tmp_path / "graph.pb").write_bytes(graph.as_graph_def().SerializeToString())
+    said = r"outputs need node right \(Placeholder\), which is none of the inputs \(left\): name it as well \(--input-n"
+    with pytest.raises(BuildError, match=said):
+        read(tmp_path / "graph.pb", input_names=["left"], output_names=["sum"])
+    assert read(tmp_path / "graph.pb", input_names=["left"], output_names=["double"]).graph_outputs == ("double",)
+
+
 def test_a_frozen_graph_that_tensorflow_cannot_read_is_one_clear_line(tmp_path: Path) -> None:
     graph_def = tf.compat.v1.GraphDef()
     graph_def.node.add(name="input", op="Placeholder").attr["dtype"].type = tf.float32.as_datatype_enum
@@ -291,6 +303,20 @@ def test_what_tensorflow_says_of_a_damaged_model_is_in_the_log(tmp_path: Path) -
     log = (tmp_path / ".out.building" / "log.txt").read_text()
     assert "Traceback" in log
     assert "BuildError: TensorFlow cannot read signature" in log
+
+
+def test_a_network_of_dense_layers_with_a_shortcut_is_quantised(tmp_path: Path) -> None:
+    def serve(row: Any) -> dict[str, Any]:
+        hidden = tf.nn.relu(row @ exports.weights(4, 8))
+        hidden += hidden @ exports.weights(8, 8, seed=1)
+        return {"scores": tf.nn.softmax(hidden @ exports.weights(8, 3, seed=2))}
+
+    exports.exported(tmp_path / "model", serve, ROW)
+    rows = str(tmp_path / "rows.npz")
+    np.savez(rows, row=exports.images(64, 4))
+    request = BuildRequest(source=str(tmp_path / "model"), calibration=rows)
+    built = build(request, Path(__file__).parents[2], tmp_path / "out", Quiet()).folder
+    assert {row.graph for row in built.manifest.accuracy} == {"int8", "int8-cpu", "fp16"}
 
 
 def test_a_value_that_the_model_cannot_compute_is_said_with_its_node_by_every_runtime(tmp_path: Path) -> None:
