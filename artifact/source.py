@@ -138,6 +138,8 @@ def check_address(address: str, setting: str, suffixes: tuple[str, ...]) -> None
         )
     if path.is_file():
         _check_suffix(address, suffixes)
+    elif not path.is_dir():
+        raise ValueError(f"{setting} {address!r} is neither a file nor a folder: a pipe, say, is read but once")
     elif setting == "model.source" and saved_model_folder(path) is None:
         raise ValueError(f"{address} is no SavedModel: neither it nor its one subfolder holds {SAVED_MODEL}")
 

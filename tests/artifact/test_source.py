@@ -109,3 +109,9 @@ def test_a_file_that_cannot_be_read_is_named_with_its_setting(tmp_path: Path) ->
     (tmp_path / "graph.pb").symlink_to("/proc/self/mem")
     with pytest.raises(ValueError, match=rf"^model\.source: {tmp_path}/graph\.pb cannot be read: Input/output error$"):
         source_identity(str(tmp_path / "graph.pb"), REPOSITORY)
+
+
+def test_a_pipe_is_no_source(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "graph.pb")
+    with pytest.raises(ValueError, match=r"^model\.source '.*graph\.pb' is neither a file nor a folder: "):
+        check_address(str(tmp_path / "graph.pb"), "model.source", SOURCE_SUFFIXES)
