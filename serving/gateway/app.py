@@ -26,6 +26,7 @@ from serving.gateway.http import (
     method_not_allowed,
     not_found,
     options,
+    without_frames,
 )
 from serving.gateway.inference import Inference
 from serving.gateway.open_inference import OpenInference
@@ -95,15 +96,18 @@ class Gateway:
         incoming = Body(receive, scope["headers"])
         try:
             answer = await self._answer(scope["headers"], incoming, trace)
-        except DisconnectedError:
+        except DisconnectedError as gone:
             trace.reason = "disconnected"
+            without_frames(gone)
             self._over(trace, 0, 0, began)
             return
         except HttpError as error:
             trace.reason = error.reason
             answer = error.answer()
-        except Exception:  # noqa: BLE001 - a fault of this program is this request's, not the worker's
+            without_frames(error)
+        except Exception as fault:  # noqa: BLE001 - a fault of this program is this request's, not the worker's
             _log.exception("a request failed", extra={"path": scope["path"]})
+            without_frames(fault)
             trace.reason = "fault"
             text = {"error": "internal error; the server's log has it"}
             answer = Answer.of(HTTPStatus.INTERNAL_SERVER_ERROR, text)

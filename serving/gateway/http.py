@@ -66,6 +66,15 @@ class DisconnectedError(Exception):
     """The client has gone; nobody waits for an answer."""
 
 
+def without_frames(error: BaseException) -> None:
+    """Let go of the frames that an error came through, once it is dealt with.
+
+    They hold the request's body and all that was made of it, and a task among their variables holds the error: a cycle
+    that only Python's garbage collector would end, many megabytes later.
+    """
+    error.__traceback__ = error.__context__ = error.__cause__ = None
+
+
 def header(headers: Iterable[tuple[bytes, bytes]], name: bytes) -> bytes | None:
     """Value of a request's header, or None; `name` is in lower case, as ASGI has them."""
     for known, value in headers:
