@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -37,6 +38,8 @@ LIMITS: Final = {
 MAX_GROWTH_BYTES: Final = 10 * 2**20
 """Resident memory at the end may exceed its value after a tenth of the requests by so much."""
 _SENDERS: Final = 6
+_READINGS: Final = 10
+_BETWEEN_READINGS_S: Final = 0.2
 _SHOWN: Final = 20
 
 
@@ -91,17 +94,32 @@ async def run(vm: Vm, mutators: Mutators, seed: int, count: int) -> Outcome:
     outcome = Outcome()
     began = time.monotonic()
     numbered = enumerate(mutators.cases(seed, count))
+    await _send_all(vm, islice(numbered, count // 10), outcome, seed, count)
+    outcome.resident_early = await _resident_at_rest(vm)
+    await _send_all(vm, numbered, outcome, seed, count)
+    outcome.resident_late = await _resident_at_rest(vm)
+    outcome.restarts = vm.restarts()
+    outcome.failures = sum(event["message"] == "a request failed" for event in vm.events())
+    outcome.seconds = time.monotonic() - began
+    return outcome
+
+
+async def _send_all(vm: Vm, numbered: Iterator[tuple[int, Case]], outcome: Outcome, seed: int, count: int) -> None:
     senders = [asyncio.create_task(_send(vm, numbered, outcome, seed, count)) for _ in range(_SENDERS)]
     try:
         await asyncio.gather(*senders)
     finally:
         for sender in senders:
             sender.cancel()
-    outcome.resident_late = vm.resident_bytes()
-    outcome.restarts = vm.restarts()
-    outcome.failures = sum(event["message"] == "a request failed" for event in vm.events())
-    outcome.seconds = time.monotonic() - began
-    return outcome
+
+
+async def _resident_at_rest(vm: Vm) -> int:
+    """Memory in bytes once nobody asks: what a request holds while it is answered is not what stays of it."""
+    least = vm.resident_bytes()
+    for _ in range(_READINGS):
+        await asyncio.sleep(_BETWEEN_READINGS_S)
+        least = min(least, vm.resident_bytes())
+    return least
 
 
 async def _send(vm: Vm, numbered: Iterator[tuple[int, Case]], outcome: Outcome, seed: int, count: int) -> None:
@@ -120,8 +138,6 @@ async def _send(vm: Vm, numbered: Iterator[tuple[int, Case]], outcome: Outcome, 
             wire = None
         outcome.by_mutator[case.mutator] += 1
         outcome.requests += 1
-        if outcome.requests == count // 10:
-            outcome.resident_early = await asyncio.to_thread(vm.resident_bytes)
         if outcome.requests % max(1, count // 20) == 0:
             outcome.health[await asyncio.to_thread(vm.health)] += 1
             print(f"{outcome.requests} of {count}, {len(outcome.faults)} wrong", file=sys.stderr, flush=True)
