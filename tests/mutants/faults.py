@@ -935,7 +935,7 @@ SPEED = (
     Fault(
         name="a batch is not shared out over the cores",
         file="serving/triton_model.py",
-        old="shares = min(count, self._threads)",
+        old="shares = min(count, self._threads * rounds)",
         new="shares = 1",
         test="tests/serving/test_triton_model.py::test_one_image_has_all_cores_and_of_several_each_core_has_a_share",
     ),

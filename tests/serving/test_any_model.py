@@ -39,7 +39,7 @@ def spec(name: str, dtype: Any, *shape: int, kind: Any = "tensor", tensor: str =
 
 
 def write_artifact(folder: Path) -> None:
-    """`scores` [4, 2] are the means of two planes [5, 5] each; `shifted` [4] is an integer plus one."""
+    """`scores` [4, 2] are the means of two planes [5, 5] each; `shifted` [4] is an integer up to 30, plus one."""
     signature = Signature(
         form="tensor",
         inputs=(spec("image/planes", "float32", 2, 5, 5, tensor="planes"), spec("shift", "int32")),
@@ -53,7 +53,7 @@ def write_artifact(folder: Path) -> None:
     graph = helper.make_graph(
         [
             helper.make_node("ReduceMean", ["planes"], ["scores"], axes=[2, 3], keepdims=0),
-            helper.make_node("Add", ["shift", "one"], ["shifted"]),
+            helper.make_node("Gather", ["successors", "shift"], ["shifted"], name="words/table"),
         ],
         "own",
         [
@@ -64,7 +64,7 @@ def write_artifact(folder: Path) -> None:
             helper.make_tensor_value_info("scores", TensorProto.FLOAT, [BATCH, 2]),
             helper.make_tensor_value_info("shifted", TensorProto.INT32, [BATCH]),
         ],
-        [helper.make_tensor("one", TensorProto.INT32, [], [1])],
+        [helper.make_tensor("successors", TensorProto.INT32, [31], range(1, 32))],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     names = [graph_path("int8-cpu", "tensor"), SIGNATURE_FILE]
@@ -156,3 +156,13 @@ def test_more_rows_than_the_batch_are_refused_in_words() -> None:
         400,
         {"error": "instances: 5 instances given, at most 4 are taken in one request"},
     )
+
+
+@pytest.mark.usefixtures("server")
+def test_a_value_that_the_model_cannot_look_up_is_the_clients_fault() -> None:
+    rows = [{"image/planes": PLANES[0].tolist(), "shift": shift} for shift in (10, 31)]
+    status, answer = call(contract.PREDICT_PATH, {"instances": rows})
+    assert status == 400
+    assert "node words/table (Gather) of the model cannot compute what it is fed: " in answer["error"]
+    assert "idx=31" in answer["error"]
+    assert call(contract.PREDICT_PATH, {"instances": rows[:1]})[0] == 200

@@ -21,6 +21,19 @@ class Response:
         self.output_tensors, self.error = output_tensors, error
 
 
+class Refusal(str):
+    """Stands for pb_utils.TritonError."""
+
+    INVALID_ARG = "INVALID_ARG"
+
+    def __new__(cls, text: str, code: str = "INTERNAL") -> Refusal:
+        made = super().__new__(cls, text)
+        made.code = code
+        return made
+
+    code: str
+
+
 def tensor(name: str, array: Any) -> Any:
     return SimpleNamespace(name=name, array=array, as_numpy=lambda: array)
 
@@ -30,18 +43,20 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Any:
     """serving.triton_model with a stand-in for what Triton's stub offers."""
     backend: Any = ModuleType("triton_python_backend_utils")
     backend.get_input_tensor_by_name = lambda request, name: request[name]
-    backend.Tensor, backend.InferenceResponse, backend.TritonError = tensor, Response, str
+    backend.Tensor, backend.InferenceResponse, backend.TritonError = tensor, Response, Refusal
     monkeypatch.setitem(sys.modules, "triton_python_backend_utils", backend)
     monkeypatch.delitem(sys.modules, "serving.triton_model", raising=False)
     return importlib.import_module("serving.triton_model")
 
 
-def model(module: Any, folder: Path, threads: int, max_batch: int = 32) -> Any:
-    graph = folder / "graph.onnx"
-    onnx.save(tiny_graph("image"), graph)
+def model(
+    module: Any, folder: Path, threads: int, max_batch: int = 32, graph: onnx.ModelProto | None = None
+) -> Any:
+    path = folder / "graph.onnx"
+    onnx.save(graph or tiny_graph("image"), path)
     config = {
         "max_batch_size": max_batch,
-        "parameters": {"graph": {"string_value": str(graph)}, "threads": {"string_value": str(threads)}},
+        "parameters": {"graph": {"string_value": str(path)}, "threads": {"string_value": str(threads)}},
         "input": [{"name": "image"}],
         "output": [{"name": "probabilities"}],
     }
@@ -95,6 +110,12 @@ def test_one_image_has_all_cores_and_of_several_each_core_has_a_share(module: An
     assert shares(module, tmp_path, 3, 8) == [("_alone", 1)] * 3
 
 
+def test_a_large_batch_is_cut_into_small_shares_as_many_for_each_core(module: Any, tmp_path: Path) -> None:
+    assert shares(module, tmp_path, 8, 2) == [("_alone", 4)] * 2
+    assert shares(module, tmp_path, 9, 2) == [("_alone", 2)] * 3 + [("_alone", 3)]
+    assert shares(module, tmp_path, 32, 2) == [("_alone", 4)] * 8
+
+
 def test_a_graph_of_a_fixed_batch_is_never_cut(module: Any, tmp_path: Path) -> None:
     assert shares(module, tmp_path, 4, 2, max_batch=0) == [("_together", 4)]
 
@@ -102,4 +123,21 @@ def test_a_graph_of_a_fixed_batch_is_never_cut(module: Any, tmp_path: Path) -> N
 def test_what_onnx_runtime_refuses_is_the_requests_answer(module: Any, tmp_path: Path) -> None:
     bad = [{"image": tensor("image", np.zeros((n, 1, 3), np.uint8))} for n in (1, 2)]
     found = model(module, tmp_path, 2).execute(bad)
-    assert [bool(response.error) for response in found] == [True, True]
+    assert [response.error.code for response in found] == ["INTERNAL", "INTERNAL"]
+
+
+def test_values_that_a_node_refuses_are_one_requests_fault_and_not_its_neighbours(module: Any, tmp_path: Path) -> None:
+    table = onnx.numpy_helper.from_array(np.arange(5, dtype=np.float32), "table")
+    nodes = [onnx.helper.make_node("Gather", ["table", "image"], ["probabilities"], name="words/embedding")]
+    tensors = [
+        onnx.helper.make_tensor_value_info(name, kind, ["n", 2])
+        for name, kind in (("image", onnx.TensorProto.INT64), ("probabilities", onnx.TensorProto.FLOAT))
+    ]
+    graph = onnx.helper.make_graph(nodes, "words", tensors[:1], tensors[1:], [table])
+    found = model(module, tmp_path, 2, graph=onnx.helper.make_model(graph, ir_version=8)).execute(
+        [{"image": tensor("image", np.array([ids]))} for ids in ([0, 1], [2, 9], [3, 4])]
+    )
+    assert [response.error and response.error.code for response in found] == [None, "INVALID_ARG", None]
+    assert found[1].error.startswith("node words/embedding (Gather) of the model cannot compute what it is fed: ")
+    assert "idx=9" in found[1].error
+    np.testing.assert_array_equal(answers([found[0], found[2]]), [[[0, 1]], [[3, 4]]])
