@@ -5,9 +5,10 @@ from __future__ import annotations
 import importlib
 import json
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import onnx
@@ -21,17 +22,13 @@ class Response:
         self.output_tensors, self.error = output_tensors, error
 
 
-class Refusal(str):
+@dataclass
+class Refusal:
     """Stands for pb_utils.TritonError."""
 
-    INVALID_ARG = "INVALID_ARG"
-
-    def __new__(cls, text: str, code: str = "INTERNAL") -> Refusal:
-        made = super().__new__(cls, text)
-        made.code = code
-        return made
-
-    code: str
+    text: str
+    code: str = "INTERNAL"
+    INVALID_ARG: ClassVar[str] = "INVALID_ARG"
 
 
 def tensor(name: str, array: Any) -> Any:
@@ -138,6 +135,6 @@ def test_values_that_a_node_refuses_are_one_requests_fault_and_not_its_neighbour
         [{"image": tensor("image", np.array([ids]))} for ids in ([0, 1], [2, 9], [3, 4])]
     )
     assert [response.error and response.error.code for response in found] == [None, "INVALID_ARG", None]
-    assert found[1].error.startswith("node words/embedding (Gather) of the model cannot compute what it is fed: ")
-    assert "idx=9" in found[1].error
+    assert found[1].error.text.startswith("node words/embedding (Gather) of the model cannot compute what it is fed: ")
+    assert "idx=9" in found[1].error.text
     np.testing.assert_array_equal(answers([found[0], found[2]]), [[[0, 1]], [[3, 4]]])
