@@ -46,9 +46,7 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Any:
     return importlib.import_module("serving.triton_model")
 
 
-def model(
-    module: Any, folder: Path, threads: int, max_batch: int = 32, graph: onnx.ModelProto | None = None
-) -> Any:
+def model(module: Any, folder: Path, threads: int, max_batch: int = 32, graph: onnx.ModelProto | None = None) -> Any:
     path = folder / "graph.onnx"
     onnx.save(graph or tiny_graph("image"), path)
     config = {
