@@ -24,7 +24,7 @@ def patience_s(headers: Headers) -> float:
     """
     for name, value in headers:
         if name == TIMEOUT_HEADER:
-            if not _MILLISECONDS.fullmatch(value):
+            if not _MILLISECONDS.fullmatch(value.strip()):
                 text = (
                     f"{TIMEOUT_HEADER.decode()}: {value.decode('latin-1')!r} is no whole number of milliseconds above 0"
                 )

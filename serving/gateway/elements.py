@@ -17,6 +17,7 @@ from serving.gateway.http import Json, bad_request
 from serving.gateway.json_text import kind_of, numbers
 from serving.tensors import TYPES, Array
 
+_WHITESPACE: Final = b" \t\n\v\f\r"
 _BYTES_SUFFIX: Final = "_bytes"
 """String outputs so named are answered as base64 objects (REST API, "Encoding binary values")."""
 
@@ -29,6 +30,8 @@ def is_b64(item: Json) -> bool:
 def bytes_of(item: Json, where: str) -> bytes:
     """A string value: a base64 object, or JSON text.
 
+    Like absl::Base64Unescape, with which TensorFlow Serving decodes, it takes base64 in lines and without its padding.
+
     Raises:
         HttpError: 400, it is neither.
     """
@@ -36,10 +39,17 @@ def bytes_of(item: Json, where: str) -> bytes:
         return item.encode()
     if not is_b64(item) or not isinstance(item["b64"], str):
         raise bad_request(f'{where}: expected {{"b64": "<base64>"}}, got {kind_of(item)}')
+    text: str = item["b64"]
     try:
-        return pybase64.b64decode(item["b64"], validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise bad_request(f"{where}: invalid base64: {error}") from error
+        return pybase64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError):
+        # Few are wrapped or unpadded, and so the others need not be looked through.
+        packed = text.encode().translate(None, _WHITESPACE)
+        padding = b"" if b"=" in packed else b"=" * (-len(packed) % 4)
+        try:
+            return pybase64.b64decode(packed + padding, validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise bad_request(f"{where}: invalid base64: {error}") from error
 
 
 def array_of(items: Sequence[Any], spec: TensorSpec) -> Array:

@@ -7,6 +7,7 @@ protocol has no signatures: the request parameter `signature_name` picks one, an
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -26,6 +27,7 @@ from serving.tensors import TYPES, Array, from_raw, to_raw, wire_type
 JSON_LENGTH_HEADER: Final = b"inference-header-content-length"
 """Length of the JSON before the binary data; 0: the body is the only input's data, without any JSON."""
 _BINARY: Final[Headers] = ((b"content-type", b"application/octet-stream"),)
+_LENGTH: Final = re.compile(rb"[0-9]{1,18}")
 _LENGTH_BYTES: Final = 4
 """Before each element of a BYTES tensor stands its length, little-endian."""
 
@@ -121,7 +123,7 @@ def json_length(headers: Headers) -> int | None:
     value = header(headers, JSON_LENGTH_HEADER)
     if value is None:
         return None
-    if not value.isdigit():
+    if not _LENGTH.fullmatch(value.strip()):
         raise bad_request(f"{JSON_LENGTH_HEADER.decode()} must be a number of bytes, not {value.decode('latin-1')!r}")
     return int(value)
 

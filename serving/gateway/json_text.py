@@ -24,6 +24,7 @@ _WORDS: Final = (b"NaN", b"Inf")
 _SPELLINGS_BYTES: Final = 2**20
 """Longest body whose words are respelt: Python does that, one string of the document after the other."""
 _NULL: Final = re.compile(b"null")
+_ESCAPE: Final = b"\\u"
 
 
 def parse_object(body: bytes, most_commas: float = math.inf) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def parse_object(body: bytes, most_commas: float = math.inf) -> dict[str, Any]:
         document = _lenient(body, error)
     else:
         if isinstance(document, dict) and _may_repeat_keys(document, body):
-            document = _first_keys(body.decode())
+            document = _read_again(body)
     if not isinstance(document, dict):
         raise bad_request(f"the request must be a JSON object, not {kind_of(document)}")
     return document
@@ -71,14 +72,36 @@ def _word(value: float) -> bytes:
 def _lenient(body: bytes, error: ValueError) -> Json:
     if not body:
         raise bad_request("JSON parse error: the document is empty")
+    latest: Exception = error
     if body.startswith(codecs.BOM_UTF8) or any(word in body for word in _WORDS):
         for respell in (False, True) if len(body) <= _SPELLINGS_BYTES else (False,):
             try:
                 text = body.decode("utf-8-sig")
-                return _first_keys(_TOKEN.sub(_python_word, text) if respell else text)
-            except (ValueError, RecursionError):
-                continue
-    raise bad_request(f"JSON parse error: {error}")
+                document = _first_keys(_TOKEN.sub(_python_word, text) if respell else text)
+                if _ESCAPE in body:
+                    _refuse_half_characters(document)
+            except (ValueError, RecursionError) as refused:
+                latest = refused
+            else:
+                return document
+    raise bad_request(f"JSON parse error: {latest}")
+
+
+def _read_again(body: bytes) -> Json:
+    """What orjson has taken, by Python's parser: it takes less deep nesting."""
+    try:
+        return _first_keys(body.decode())
+    except RecursionError as error:
+        raise bad_request(f"JSON parse error: {error}") from error
+
+
+def _refuse_half_characters(document: Json) -> None:
+    """Python's parser takes half a surrogate pair, which is no text: it can be neither decoded nor answered.
+
+    Raises:
+        ValueError: some string holds one.
+    """
+    json.dumps(document, ensure_ascii=False).encode()
 
 
 def _python_word(match: re.Match[str]) -> str:

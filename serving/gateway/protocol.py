@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from http import HTTPStatus
 from typing import Any, Final, cast
 
+from httptools import HttpParserUpgrade
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from serving.gateway.body import LINGER_S
@@ -31,6 +33,7 @@ class LimitedProtocol(HttpToolsProtocol):
         self._too_large = False
         self._refused = False
         self._timer: asyncio.TimerHandle | None = None
+        self._upgrade_at: int | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """A connection that has had no request is idle like one that has."""
@@ -49,6 +52,10 @@ class LimitedProtocol(HttpToolsProtocol):
             return
         continued = self._in_head
         super().data_received(data)
+        while self._upgrade_at is not None:
+            rest, self._upgrade_at = data[self._upgrade_at :], None
+            data = self._head_without_upgrade() + rest
+            super().data_received(data)
         if not self._in_head:
             return
         if self._timer is None:
@@ -71,7 +78,35 @@ class LimitedProtocol(HttpToolsProtocol):
         if len(self.url) + sum(len(name) + len(value) + 4 for name, value in self.headers) > MAX_HEAD_BYTES:
             self._too_large = True
             raise _TooLargeError
-        super().on_headers_complete()
+        if not self._asks_for_upgrade():
+            super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The whole request has arrived."""
+        if not self._asks_for_upgrade():
+            super().on_message_complete()
+
+    def _asks_for_upgrade(self) -> bool:
+        """Whether this head offers another protocol, as those of Java's HTTP client do unless it is told not to.
+
+        A server may pass over that (RFC 9110, 7.8). The parser cannot: it takes such a request for one without a body
+        and stops behind its head. So the head is parsed a second time, without its Upgrade.
+        """
+        return bool(self.parser.should_upgrade()) and self.parser.get_method() != b"CONNECT"
+
+    def _unsupported_upgrade_warning(self) -> None:
+        """The parser has stopped; its error, which uvicorn is handling here, says where."""
+        stopped = sys.exception()
+        if isinstance(stopped, HttpParserUpgrade) and self._asks_for_upgrade():
+            self._upgrade_at = stopped.args[0]
+        else:
+            self._refuse(HTTPStatus.BAD_REQUEST)
+
+    def _head_without_upgrade(self) -> bytes:
+        version = self.parser.get_http_version().encode()
+        lines = [b"%s %s HTTP/%s" % (self.parser.get_method(), self.url, version)]
+        lines += [b"%s: %s" % header for header in self.headers if header[0] != b"upgrade"]
+        return b"\r\n".join([*lines, b"", b""])
 
     def send_400_response(self, msg: str) -> None:
         """The parser has given up; uvicorn knows one answer to that."""

@@ -30,6 +30,8 @@ _ROUTE_NAMES: Final = {"": "status", "/metadata": "metadata", "/labels": "labels
 _METHOD_NAME: Final = "tensorflow/serving/predict"
 _OTHER_METHODS: Final = {":classify": "classification", ":regress": "regression"}
 _MAX_VERSION: Final = 2**63 - 1
+_MAX_DIGITS: Final = len(str(_MAX_VERSION))
+"""Python refuses to convert thousands of them."""
 _PLAIN_TEXT: Final[Headers] = ((b"content-type", b"text/plain; charset=utf-8"),)
 
 
@@ -65,7 +67,7 @@ class RestV1:
         if route is None or (trace.method not in (("POST", "OPTIONS") if verb else ("GET", "HEAD", "OPTIONS"))):
             raise bad_request(f"Malformed request: {trace.method} {trace.path}")
         trace.route = route["rest"].lstrip(":") if verb else _ROUTE_NAMES[route["rest"]]
-        if route["version"] and int(route["version"]) > _MAX_VERSION:
+        if route["version"] and (len(route["version"]) > _MAX_DIGITS or int(route["version"]) > _MAX_VERSION):
             raise bad_request(f"Failed to convert version: {route['version']} to numeric.")
         if trace.method == "OPTIONS":
             return options("POST, OPTIONS" if verb else "GET, HEAD, OPTIONS")

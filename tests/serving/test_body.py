@@ -135,6 +135,10 @@ async def test_the_senders_deadline_is_kept(client: Client, monkeypatch: pytest.
     assert client.admission.images == 0
 
 
+async def test_space_around_it_is_no_part_of_a_deadline(client: Client) -> None:
+    assert await Sender([RED]).predict(client, x_request_timeout_ms="5000 ") == 200  # RFC 9110, 5.5
+
+
 @pytest.mark.parametrize("value", ["0", "-1", "1.5", "soon", "1e3", "9999999999"])
 async def test_a_deadline_is_a_whole_number_of_milliseconds(client: Client, value: str) -> None:
     sender = Sender([RED])

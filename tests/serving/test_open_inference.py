@@ -225,6 +225,7 @@ async def test_no_gpu_is_503_with_tritons_error_json(client: Client) -> None:
 async def test_a_header_length_that_is_none_is_refused(client: Client) -> None:
     for value, text in (
         ("x", "must be a number of bytes, not 'x'"),
+        ("9" * 5000, "must be a number of bytes, not '999"),
         ("9999", "is 9999, but the body has only 2 bytes"),
     ):
         headers = {"inference-header-content-length": value}

@@ -114,7 +114,7 @@ def test_nan_and_infinity_are_numbers_here() -> None:
         ({"signature_name": "no", "instances": []}, "no signature 'no'; it has serving_default, tensor"),
         ({"instances": [b64(JPEG), 7]}, 'instances[1]: expected {"b64": "<base64>"}, got a number'),
         ({"instances": [b64(JPEG), {"b64": "§"}]}, "instances[1]: invalid base64"),
-        ({"instances": [{"b64": "AAA"}]}, "instances[0]: invalid base64"),
+        ({"instances": [{"b64": "AAAAA"}]}, "instances[0]: invalid base64"),
         ({"instances": [{"b64": "AAA!A"}]}, "instances[0]: invalid base64"),
         ({"instances": [{"b64": 1}]}, "instances[0]"),
         ({"instances": [{"picture": b64(JPEG)}]}, "instances[0]: expected an object with 'image_bytes', got an object"),

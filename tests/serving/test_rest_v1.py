@@ -100,6 +100,7 @@ ROUTES = (
     Route("RFC 9110, 9.3.7", "OPTIONS", f"{MODEL}:predict", 204),
     Route("RFC 9110, 9.3.7", "OPTIONS", MODEL, 204),
     Route("RFC 9110, 9.3.7", "OPTIONS", "/healthz", 204),
+    Route(HANDLER, "GET", f"{MODEL}/versions/{'9' * 5000}", 400, "Failed to convert version: 999"),
     Route("docs/http-api.md", "GET", f"{MODEL}/labels", 200),
     Route("docs/http-api.md", "GET", f"{MODEL}/versions/3/labels", 200),
     Route("docs/http-api.md", "GET", "/index.html", 404, "the API is below /v1/ and /v2/"),
@@ -176,6 +177,14 @@ TAKEN = (
     Taken(
         "api_rest, Encoding binary values: at any depth",
         *(model(spec("x", "string", 1, 2)), '{"instances": [[["a", {"b64": "YQ=="}]]]}', {"x": [[[b"a", b"a"]]]}),
+    ),
+    Taken(
+        f"{JSON_TENSOR}, absl::Base64Unescape: in lines, as MIME has it",
+        *(TEXTS, '{"instances": [{"b64": "YWJj\\r\\nZGU=\\n"}, {"b64": " Y Q "}]}', {"x": [b"abcde", b"a"]}),
+    ),
+    Taken(
+        f"{JSON_TENSOR}, absl::Base64Unescape: without padding",
+        *(TEXTS, '{"instances": [{"b64": "YQ"}, {"b64": "YWI"}]}', {"x": [b"a", b"ab"]}),
     ),
     Taken(f"{JSON_TENSOR}, strings are UTF-8", TEXTS, '{"instances": ["\\u00e4"]}', {"x": ["ä".encode()]}),
     Taken("api_rest, JSON conformance, NaN", PAIRS, '{"instances": [[NaN, -Infinity]]}', {"x": [[NAN, -math.inf]]}),
@@ -258,6 +267,13 @@ REFUSED = (
     Refused(f"{JSON_TENSOR}, IsValBase64Object: a string", TEXTS, '{"instances": [{"b64": 1}]}', "b64"),
     Refused(f"{JSON_TENSOR}, Unable to base64 decode", TEXTS, '{"instances": [{"b64": "?"}]}', "invalid base64"),
     Refused(
+        f"{JSON_TENSOR}, absl::Base64Unescape: six bits over", TEXTS, '{"instances": [{"b64": "YWJjZ"}]}', "base64"
+    ),
+    Refused(
+        f"{JSON_TENSOR}, absl::Base64Unescape: padding must fit", TEXTS, '{"instances": [{"b64": "YQ="}]}', "base64"
+    ),
+    Refused(f"{JSON_TENSOR}, absl::Base64Unescape: ASCII", TEXTS, '{"instances": [{"b64": "YQ\\u00a0"}]}', "base64"),
+    Refused(
         f"{JSON_TENSOR}, FillTensorProto: base64 of numbers", FLOATS, '{"instances": [{"b64": ""}]}', "expected float32"
     ),
     Refused(f"{JSON_TENSOR}, FillTensorProto: level", PAIRS, '{"instances": [[1, [2]]]}', "regular nested list"),
@@ -265,6 +281,13 @@ REFUSED = (
         f"{JSON_TENSOR}, Expecting tensor size", PAIRS, '{"instances": [[1, 2], [1]]}', "instances[1]: expected shape"
     ),
     Refused("RapidJSON: one document", FLOATS, '{"instances": [1]} {}', "JSON parse error"),
+    Refused("RapidJSON: half a surrogate pair", TEXTS, '{"instances": ["\\ud800"]}', "JSON parse error"),
+    Refused("the same where NaN is near", TEXTS, '{"instances": ["\\ud800"], "x": NaN}', "surrogates not allowed"),
+    Refused(
+        "nesting that one parser takes and the other does not",
+        *(FLOATS, '{"a": 1, "a": 2, "instances": ' + "[" * 1000 + "]" * 1000 + "}", "recursion"),
+    ),
+    Refused("the error behind NaN is told, not NaN", FLOATS, '{"instances": [NaN, 1,]}', "line 1 column 23"),
     Refused("RapidJSON: no trailing comma", FLOATS, '{"instances": [NaN,]}', "JSON parse error"),
 )
 
