@@ -129,7 +129,7 @@ def _cast(given: Array, items: Sequence[Any], dtype: DType) -> Array:
     kinds = {"b": "b", "i": "iu", "u": "iu", "f": "iuf"}[target.kind]
     if given.dtype.kind not in kinds and given.size:
         kind = {"b": "true or false", "U": "text", "O": "objects or null", "f": "numbers with a fraction"}
-        raise bad_request(f"expected {dtype}, got {kind.get(given.dtype.kind, 'numbers out of range')}")
+        raise bad_request(f"expected {dtype}, got {kind.get(given.dtype.kind, 'numbers')}")
     if target.kind in "iu" and given.size:
         limits = np.iinfo(target)
         if given.min() < limits.min or given.max() > limits.max:

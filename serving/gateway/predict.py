@@ -113,7 +113,7 @@ def _rows(instances: Json, signature: Signature) -> dict[str, Sequence[Any]]:
                 raise bad_request(f"instances[{index}]: {_unexpected(item, names)}")
         return {names[0]: instances}
     for index, item in enumerate(instances):
-        if not isinstance(item, dict) or item.keys() != set(names):
+        if not _is_named(item, names) or item.keys() != set(names):
             raise bad_request(f"instances[{index}]: {_unexpected(item, names)}")
     return {name: [item[name] for item in instances] for name in names}
 
@@ -150,7 +150,10 @@ def _count(values: Mapping[str, Sequence[Any]], layout: str, max_batch: int) -> 
 
 
 def _is_named(item: Json, names: Sequence[str]) -> bool:
-    return isinstance(item, dict) and (not is_b64(item) or "b64" in names) and any(name in item for name in names)
+    """Whether an object holds inputs by name. Base64 does not, even where an input's name is `b64`."""
+    if not isinstance(item, dict) or (is_b64(item) and isinstance(item["b64"], str)):
+        return False
+    return any(name in item for name in names)
 
 
 def _unexpected(item: Json, names: Sequence[str]) -> str:

@@ -137,6 +137,7 @@ def model(*inputs: TensorSpec, outputs: tuple[TensorSpec, ...] = ()) -> Signatur
 
 
 FLOATS, INTS, TEXTS, FLAGS = (model(spec("x", dtype)) for dtype in ("float32", "int32", "string", "bool"))
+B64 = model(spec("b64", "string"))
 PAIRS = model(spec("x", "float32", 2))
 TWO = model(spec("a", "int64"), spec("b", "string"))
 NAN = float("nan")
@@ -185,6 +186,14 @@ TAKEN = (
     Taken(
         f"{JSON_TENSOR}, absl::Base64Unescape: without padding",
         *(TEXTS, '{"instances": [{"b64": "YQ"}, {"b64": "YWI"}]}', {"x": [b"a", b"ab"]}),
+    ),
+    Taken(
+        f"{JSON_TENSOR}, IsValBase64Object: even where an input has that name",
+        *(B64, '{"instances": [{"b64": "YQ=="}]}', {"b64": [b"a"]}),
+    ),
+    Taken(
+        f"{JSON_TENSOR}, IsValBase64Object: unless it holds no string",
+        *(B64, '{"instances": [{"b64": {"b64": "YQ=="}}]}', {"b64": [b"a"]}),
     ),
     Taken(f"{JSON_TENSOR}, strings are UTF-8", TEXTS, '{"instances": ["\\u00e4"]}', {"x": ["ä".encode()]}),
     Taken("api_rest, JSON conformance, NaN", PAIRS, '{"instances": [[NaN, -Infinity]]}', {"x": [[NAN, -math.inf]]}),
@@ -250,13 +259,16 @@ REFUSED = (
     ),
     Refused(f"{JSON_TENSOR}, objects or none", FLOATS, '{"instances": [{"x": 1}, 2]}', "instances[1]"),
     Refused(f"{JSON_TENSOR}, objects or none", FLOATS, '{"instances": [1, {"x": 2}]}', "instances[1]"),
+    Refused(
+        f"{JSON_TENSOR}, objects or none", B64, '{"instances": [{"b64": {"b64": ""}}, {"b64": ""}]}', "instances[1]"
+    ),
     Refused(f"{JSON_TENSOR}, Missing named input", TWO, '{"inputs": {"a": [1]}}', "an object with 'a', 'b'"),
     Refused(f"{JSON_TENSOR}, plain values with two inputs", TWO, '{"inputs": [1]}', "an object with 'a', 'b'"),
     Refused(f"{JSON_TENSOR}, AddValueToTensor: IsNumber", FLOATS, '{"instances": [true]}', "got true or false"),
     Refused(f"{JSON_TENSOR}, AddValueToTensor: IsNumber", FLOATS, '{"instances": [null]}', "objects or null"),
     Refused(f"{JSON_TENSOR}, AddValueToTensor: IsInt", INTS, '{"instances": [1.0]}', "numbers with a fraction"),
     Refused(f"{JSON_TENSOR}, AddValueToTensor: IsInt", INTS, '{"instances": [2147483648]}', "out of range"),
-    Refused(f"{JSON_TENSOR}, AddValueToTensor: IsBool", FLAGS, '{"instances": [1]}', "expected bool"),
+    Refused(f"{JSON_TENSOR}, AddValueToTensor: IsBool", FLAGS, '{"instances": [1]}', "expected bool, got numbers"),
     Refused(f"{JSON_TENSOR}, AddValueToTensor: IsString", TEXTS, '{"instances": [1]}', "got a number"),
     Refused(f"{JSON_TENSOR}, IsLosslessDecimal", FLOATS, '{"instances": [16777216]}', "cannot hold exactly"),
     Refused(f"{JSON_TENSOR}, IsLosslessDecimal", PAIRS, '{"instances": [[0.5, -16777217]]}', "cannot hold exactly"),
