@@ -15,6 +15,7 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Final
@@ -156,6 +157,7 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as folder, running(artifact, HOST, Path(folder, "vm.log"), LIMITS) as vm:
         outcome = asyncio.run(run(vm, mutators, arguments.seed, arguments.requests))
     report = {
+        "date": datetime.now(UTC).date().isoformat(),
         "machine": machine(),
         "seed": arguments.seed,
         "requests": outcome.requests,

@@ -13,6 +13,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -102,6 +103,7 @@ def main() -> int:
             load, samples = soak(vm, bodies, arguments.minutes)
             restarts = vm.restarts()
     result: dict[str, Any] = {
+        "date": datetime.now(UTC).date().isoformat(),
         "machine": machine(),
         "minutes": arguments.minutes,
         "load": figures(load),
