@@ -91,3 +91,7 @@ def _read(folder: Path, name: str) -> bytes:
         return (folder / name).read_bytes()
     except FileNotFoundError:
         raise ArtifactError(f"{folder} is no complete artifact: {name} is missing; build or fetch it again") from None
+    except NotADirectoryError:
+        raise ArtifactError(f"{folder} is a file; name the folder that holds the artifact's {name}") from None
+    except OSError as error:
+        raise ArtifactError(f"{folder / name} cannot be read: {error.strerror}") from error

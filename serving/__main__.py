@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import contract
 from artifact.errors import ArtifactError
@@ -20,6 +21,12 @@ from serving.metadata import MetadataError, MetadataServer
 from serving.settings import Settings, of_vm, without_fleet
 from serving.supervisor import StartError, supervise
 from serving.triton import InferError
+
+_OTHER_PORTS: Final = {
+    contract.METRICS_PORT: "metrics",
+    contract.TRITON_GRPC_PORT: "Triton (gRPC)",
+    contract.TRITON_METRICS_PORT: "Triton (metrics)",
+}
 
 
 def main() -> int:
@@ -49,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--artifact", type=Path, help="folder of an artifact: serve it without a fleet")
     parser.add_argument("--host", default="", help="address to bind without a fleet (default: 127.0.0.1)")
     parser.add_argument(
-        "--port", type=int, default=contract.API_PORT, help="port without a fleet (default: %(default)s)"
+        "--port", type=_port, default=contract.API_PORT, help="port without a fleet (default: %(default)s)"
     )
     names = ", ".join(limit.name for limit in LIMITS)
     parser.add_argument(
@@ -60,6 +67,15 @@ def _parser() -> argparse.ArgumentParser:
     load = commands.add_parser("burn", help="keep the GPUs busy through Triton, past the gateway")
     load.add_argument("--seconds", type=float, required=True)
     return parser
+
+
+def _port(text: str) -> int:
+    """A port for the API, which the VM's other parts leave free."""
+    if not text.isdecimal() or not 0 < int(text) < 2**16:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: 1 to 65535")
+    if (taken := _OTHER_PORTS.get(int(text))) is not None:
+        raise argparse.ArgumentTypeError(f"{text} is the port of the same VM's {taken}: name another")
+    return int(text)
 
 
 def _settings_of_vm(pairs: Sequence[str]) -> Settings:

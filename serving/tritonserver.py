@@ -9,6 +9,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Final
 
@@ -30,6 +31,8 @@ _MEMORY_PREFIX: Final = "tensorrt-fleet-"
 _SEVERITY: Final = {"I": logging.INFO, "W": logging.WARNING, "E": logging.ERROR, "F": logging.CRITICAL}
 _OUTSIDE_PROFILE: Final = "Failed to set cuda graph shape"
 """TensorRT backend's error for a CUDA graph's batch outside a profile (its src/instance_state.cc, BuildCudaGraph)."""
+_NO_DRIVER: Final = "CudaDriverHelper has not been initialized"
+"""Triton's error at the start of a server that finds no CUDA driver."""
 _LOG_LINE: Final = re.compile(r"(?P<severity>[IWEF])\d{4} [\d:.]+ \d+ (?P<text>.*)")
 
 
@@ -75,7 +78,7 @@ class TritonServer:
         self._child = Child(
             "triton",
             arguments(host, repository, self._memory_prefix, on_gpus=on_gpus),
-            on_line=log_line,
+            on_line=partial(log_line, on_gpus=on_gpus),
             on_start=self._started,
             on_end=self._ended,
         )
@@ -178,12 +181,12 @@ def _remove_memory_of_the_dead() -> None:
             path.unlink(missing_ok=True)
 
 
-def log_line(line: str) -> None:
+def log_line(line: str, *, on_gpus: bool) -> None:
     """Pass a line of Triton's log on as an event of ours."""
     parts = _LOG_LINE.fullmatch(line)
     if parts:
         # Triton tries every CUDA graph in every optimisation profile, and most fit only one.
-        expected = _OUTSIDE_PROFILE in parts["text"]
+        expected = _OUTSIDE_PROFILE in parts["text"] or (_NO_DRIVER in parts["text"] and not on_gpus)
         level = logging.INFO if expected else _SEVERITY[parts["severity"]]
         _log.log(level, "%s", parts["text"], extra={"child": "triton"})
     elif line.strip():

@@ -24,7 +24,17 @@ def test_a_line_keeps_its_severity_but_for_graphs_that_belong_to_another_profile
     caplog: pytest.LogCaptureFixture, severity: str, text: str, level: int
 ) -> None:
     with caplog.at_level(logging.INFO):
-        log_line(LINE.format(severity=severity, text=text))
+        log_line(LINE.format(severity=severity, text=text), on_gpus=True)
     (record,) = caplog.records
     assert record.levelno == level
     assert text in record.message
+
+
+@pytest.mark.parametrize(("on_gpus", "level"), [(True, logging.ERROR), (False, logging.INFO)])
+def test_a_missing_driver_is_an_error_where_there_are_gpus(
+    caplog: pytest.LogCaptureFixture, on_gpus: bool, level: int
+) -> None:
+    with caplog.at_level(logging.INFO):
+        log_line(LINE.format(severity="E", text="CudaDriverHelper has not been initialized."), on_gpus=on_gpus)
+    (record,) = caplog.records
+    assert record.levelno == level
