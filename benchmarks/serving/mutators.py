@@ -27,6 +27,10 @@ BODY_TIMEOUT_S: Final = 3.0
 VALID_ONE_IN: Final = 10
 _POOL: Final = 60
 _HUGE: Final = 10**6
+_DIGITS: Final = "9" * 5000
+"""More than Python converts to a number."""
+_UPGRADE: Final = ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAAP__")
+"""The offer of Java's HTTP client."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +61,10 @@ def post(body: bytes, *headers: str, path: str = contract.PREDICT_PATH, length: 
     return "\r\n".join([*lines, *headers, "", ""]).encode() + body
 
 
-def chunked(body: bytes, rng: random.Random) -> bytes:
+def chunked(body: bytes, rng: random.Random, *headers: str) -> bytes:
     """The same in chunks of random sizes."""
-    head = f"POST {contract.PREDICT_PATH} HTTP/1.1\r\nHost: vm\r\nTransfer-Encoding: chunked\r\n\r\n".encode()
-    pieces = [head]
+    lines = [f"POST {contract.PREDICT_PATH} HTTP/1.1", "Host: vm", "Transfer-Encoding: chunked"]
+    pieces = ["\r\n".join([*lines, *headers, "", ""]).encode()]
     while body:
         size = rng.randint(1, max(1, len(body) // 2))
         pieces.append(b"%x\r\n%s\r\n" % (size, body[:size]))
@@ -99,6 +103,7 @@ class Mutators:
             (4, self._wrong_type),
             (8, self._broken_json),
             (3, self._deep),
+            (1, self._repeated_keys_and_deep),
             (1, self._huge_list),
             (1, self._huge_tensor),
             (4, self._wrong_document),
@@ -107,6 +112,7 @@ class Mutators:
             (6, self._wrong_tensor),
             (6, self._wrong_route),
             (3, self._wrong_header),
+            (1, self._thousands_of_digits),
             (4, self._no_http),
             (1, self._long_head),
             (2, self._too_long),
@@ -153,7 +159,7 @@ class Mutators:
 
     def _valid(self, rng: random.Random) -> Case:
         body, expected = self._good(rng)
-        match rng.randrange(6):
+        match rng.randrange(8):
             case 0:
                 return Case("valid, in chunks", (chunked(body, rng),), (expected,))
             case 1:
@@ -168,8 +174,27 @@ class Mutators:
             case 4:
                 kind = rng.choice(("text/plain", "application/x-www-form-urlencoded", "image/jpeg", "no type"))
                 return Case("valid, of any type", (post(body, f"Content-Type: {kind}"),), (expected,))
+            case 5:
+                wire = chunked(body, rng, *_UPGRADE) if rng.random() < 0.5 else post(body, *_UPGRADE)
+                return Case("valid, offers HTTP/2", (wire,), (expected,))
+            case 6:
+                return self._other_base64(rng)
             case _:
                 return Case("valid", (post(body),), (expected,))
+
+    def _other_base64(self, rng: random.Random) -> Case:
+        image, scores = rng.choice(self._pool)
+        wrapped = base64.encodebytes(image).decode()
+        bare = base64.b64encode(image).decode().rstrip("=")
+        name, text = rng.choice(
+            (
+                ("in lines", wrapped.replace("\n", rng.choice(("\n", "\r\n", "\n\t ")))),
+                ("without padding", bare),
+                ("in lines without padding", wrapped.rstrip("=\n")),
+            )
+        )
+        body = dumps({"instances": [{"b64": text}]})
+        return Case(f"valid, base64 {name}", (post(body),), (Expected(200, scores=(scores,)),))
 
     def _one_bad(self, name: str, item: Any, text: str = "instances[0]") -> Case:  # noqa: ANN401 - any JSON
         return Case(name, (post(dumps({"instances": [item]})),), (Expected(400, text),))
@@ -226,6 +251,7 @@ class Mutators:
                 ("JSON and more", body + rng.choice((b"}", b"[]", b"x", b"\0"))),
                 ("invalid UTF-8", body[:20] + rng.choice((b"\xff", b"\xc0\x80", b"\xed\xa0\x80")) + body[20:]),
                 ("half a surrogate", b'{"instances": ["\\ud800"]}'),
+                ("half a surrogate beside NaN", b'{"instances": ["\\ud800"], "more": NaN}'),
                 ("no JSON", rng.randbytes(rng.randint(1, 300)) + b"\xff"),
                 ("open string", b'{"instances": ["' + b"a" * at),
                 ("control character", b'{"instances": ["\x01"]}'),
@@ -239,6 +265,12 @@ class Mutators:
         text = opening * depth + ("1" + closing * depth if rng.random() < 0.7 else "")
         body = text if opening != "[" else f'{{"instances": {text}}}'
         return Case("deep nesting", (post(body.encode()),), (Expected(400),))
+
+    def _repeated_keys_and_deep(self, rng: random.Random) -> Case:
+        depth = rng.randint(950, 1010)
+        opening, closing = rng.choice((("[", "]"), ('{"a":', "}")))
+        body = '{"instances": [1], "instances": ' + opening * depth + "1" + closing * depth + "}"
+        return Case("repeated keys beside deep nesting", (post(body.encode()),), (Expected(400),))
 
     def _huge_list(self, rng: random.Random) -> Case:
         item = rng.choice((b"0", b"1", b"[]", b'""'))
@@ -323,6 +355,24 @@ class Mutators:
         body, _ = self._good(rng)
         value = rng.choice(("0", "-1", "1.5", "soon", "", "9" * 30))
         return Case("no deadline", (post(body, f"x-request-timeout-ms: {value}"),), (Expected(400),))
+
+    def _thousands_of_digits(self, rng: random.Random) -> Case:
+        body, _ = self._good(rng)
+        name, wire, text = rng.choice(
+            (
+                (
+                    "version of 5000 digits",
+                    post(body, path=f"/v1/models/default/versions/{_DIGITS}:predict"),
+                    "Failed to convert version",
+                ),
+                (
+                    "header length of 5000 digits",
+                    post(body, f"Inference-Header-Content-Length: {_DIGITS}", path="/v2/models/default/infer"),
+                    "must be a number of bytes",
+                ),
+            )
+        )
+        return Case(name, (wire,), (Expected(400, text),))
 
     def _no_http(self, rng: random.Random) -> Case:
         body, _ = self._good(rng)
