@@ -397,6 +397,27 @@ SERVING = (
         new="if self._draw() >= self._sample:",
         test="tests/serving/test_access_log.py::test_failures_are_logged_whatever_the_sample_within_a_bound_a_second",
     ),
+    Fault(
+        name="a request that offers HTTP/2 loses its body",
+        file="serving/gateway/protocol.py",
+        old="return bool(self.parser.should_upgrade()) and",
+        new="return False and",
+        test="tests/serving/test_upgrade.py::test_a_request_that_offers_another_protocol_is_answered_in_this_one",
+    ),
+    Fault(
+        name="one request's values are its neighbours' error",
+        file="serving/triton_model.py",
+        old="            if len(requests) > 1:\n",
+        new="            if False:\n",
+        test="tests/serving/test_triton_model.py::test_values_that_a_node_refuses_are_one_requests_fault_and_not_its_neighbours",
+    ),
+    Fault(
+        name="values that a node refuses are the server's fault",
+        file="serving/triton_model.py",
+        old="pb.TritonError(text, pb.TritonError.INVALID_ARG)",
+        new="pb.TritonError(text)",
+        test="tests/serving/test_triton_model.py::test_values_that_a_node_refuses_are_one_requests_fault_and_not_its_neighbours",
+    ),
 )
 
 STRESS = (
@@ -449,6 +470,13 @@ STRESS = (
         new="if error.code == grpc.StatusCode.CANCELLED and WAITED in str(error):",
         test="tests/serving/test_router.py::"
         "test_a_request_that_waited_too_long_for_a_gpu_is_refused_and_tried_nowhere_else",
+    ),
+    Fault(
+        name="a refused request's body waits for the garbage collector",
+        file="serving/gateway/app.py",
+        old="            answer = error.answer()\n            without_frames(error)\n",
+        new="            answer = error.answer()\n",
+        test="tests/serving/test_garbage.py::test_an_answered_request_leaves_no_cycles",
     ),
 )
 
@@ -815,6 +843,13 @@ QUANTISATION = (
         "        for name in self._tensors:\n            yield name, values.pop(name)",
         test="tests/model/test_calibration_memory.py::test_memory_does_not_grow_with_the_calibration_set",
     ),
+    Fault(
+        name="the sum of a shortcut stays the bias of a Gemm",
+        file="model/quantise/folding.py",
+        old="        _part_computed_bias,\n",
+        new="",
+        test="tests/model/test_folding.py::test_a_shortcut_that_a_gemm_adds_is_no_bias",
+    ),
 )
 
 SOURCES: tuple[Fault, ...] = (
@@ -866,6 +901,20 @@ SOURCES: tuple[Fault, ...] = (
         old="skipped = self.offset + start * length * self.dtype.itemsize",
         new="skipped = self.offset",
         test="tests/model/test_calibration_sets.py::test_rows_of_tensors_are_read_in_the_order_of_the_inputs",
+    ),
+    Fault(
+        name="an array that ends too early is taken",
+        file="model/source/calibration.py",
+        old="    if held < said:\n",
+        new="    if held < 0:\n",
+        test="tests/model/test_calibration_sets.py::test_an_array_that_ends_too_early_is_refused_as_its_rows_are_missing",
+    ),
+    Fault(
+        name="an output that a node of a frozen graph does not have is taken",
+        file="model/export/frozen.py",
+        old="int(index) < len(outputs)):",
+        new="int(index) >= 0):",
+        test="tests/model/test_custom_models.py::test_a_tensor_that_a_frozen_graph_does_not_have_is_named_with_those_that_it_has",
     ),
     Fault(
         name="the builder is not told where its model was uploaded to",
@@ -959,6 +1008,13 @@ SPEED = (
         old="statistics.fmean(logs) - _T_95[len(logs) - 1] * error",
         new="statistics.fmean(logs) + _T_95[len(logs) - 1] * error",
         test="tests/serving/test_comparison.py::test_the_bound_is_that_of_students_t",
+    ),
+    Fault(
+        name="a core runs its whole share of a large batch at once",
+        file="serving/triton_model.py",
+        old="rounds = -(-count // (self._threads * _AT_ONCE))",
+        new="rounds = 1",
+        test="tests/serving/test_triton_model.py::test_a_large_batch_is_cut_into_small_shares_as_many_for_each_core",
     ),
 )
 
