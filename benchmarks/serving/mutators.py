@@ -267,7 +267,7 @@ class Mutators:
         return Case("deep nesting", (post(body.encode()),), (Expected(400),))
 
     def _repeated_keys_and_deep(self, rng: random.Random) -> Case:
-        depth = rng.randint(950, 1010)
+        depth = rng.randint(990, 1020)
         opening, closing = rng.choice((("[", "]"), ('{"a":', "}")))
         body = '{"instances": [1], "instances": ' + opening * depth + "1" + closing * depth + "}"
         return Case("repeated keys beside deep nesting", (post(body.encode()),), (Expected(400),))
