@@ -85,6 +85,10 @@ def caught(fault: Fault) -> tuple[bool, str]:
 def main(arguments: list[str]) -> int:
     """Exit code 0 when every chosen fault was caught."""
     chosen = [fault for fault in FAULTS if not arguments or any(word in fault.name for word in arguments)]
+    if not chosen:
+        names = "\n".join(f"  {fault.name}" for fault in FAULTS)
+        print(f"error: no fault's name holds {' or '.join(map(repr, arguments))}; there are:\n{names}", file=sys.stderr)
+        return 2
     tests = sorted({fault.test for fault in chosen})
     print(f"{len(chosen)} faults, caught by {len(tests)} tests; first the tests without any fault ...", flush=True)
     with tempfile.TemporaryDirectory(prefix="mutant-") as folder:
