@@ -95,7 +95,7 @@ class Engine:
         """Make the stack if there is none; among the copies, for `init` writes beside the Pulumi.yaml that it finds."""
         self.folder.backend.mkdir(parents=True, exist_ok=True)
         if mend_checkpoint(self._checkpoint(config)):
-            say(f"sandbox: an earlier run on {config.stack} was killed while it saved; what it saved before is back")
+            say(f"sandbox: the checkpoint of {config.stack} was torn; what was saved before it is back")
         if self._checkpoint(config).exists():
             return
         await self._captured(["-C", str(self.folder.config), "stack", "init", config.stack, "--no-select"])

@@ -32,7 +32,9 @@ def variables(folder: StateFolder, settings: SandboxSettings, cli: Path, provide
     metadata = f"{operator}:{METADATA_PORT}"
     return {
         "PATH": f"{cli.parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}",
-        "PULUMI_BACKEND_URL": f"file://{folder.backend}",
+        # Beside each file the backend would write one with its attributes, which nobody needs. A run that is killed
+        # meanwhile leaves that one empty, and then its stack cannot be read ("failed to load checkpoint: EOF").
+        "PULUMI_BACKEND_URL": f"file://{folder.backend}?metadata=skip",
         "PULUMI_PYTHON_CMD": sys.executable,
         "PULUMI_HOME": str(folder.pulumi_home),
         "PULUMI_CONFIG_PASSPHRASE": _PASSPHRASE,

@@ -64,10 +64,10 @@ def read_checkpoint(path: Path) -> Checkpoint:
 
 
 def mend_checkpoint(path: Path) -> bool:
-    """Put the engine's backup in place of a checkpoint that a killed run was writing; whether that was needed.
+    """Put the engine's backup in place of a checkpoint that is empty or torn; whether that was needed.
 
-    The engine keeps the last checkpoint as .bak while it writes the next one, and a kill leaves that empty or torn.
-    What it knew more than the backup is left over, and removed as such.
+    The engine replaces a checkpoint as a whole and keeps the last one as .bak, so a killed run does not tear it, but a
+    machine or a disk that fails may. What it knew more than the backup is left over, and removed as such.
     """
     backup = path.with_name(f"{path.name}.bak")
     if not path.exists() or _is_json(path):

@@ -37,7 +37,7 @@ def test_every_endpoint_is_the_sandboxs(tmp_path: Path) -> None:
     assert found["GOOGLE_COMPUTE_CUSTOM_ENDPOINT"] == "http://127.204.0.1:8077/compute/v1/"
     assert found["GOOGLE_MONITORING_CUSTOM_ENDPOINT"] == "http://127.204.0.1:8077"
     assert found["PULUMI_DEBUG_PROVIDERS"] == "gcp:4321"
-    assert found["PULUMI_BACKEND_URL"] == f"file://{tmp_path}/pulumi"
+    assert found["PULUMI_BACKEND_URL"] == f"file://{tmp_path}/pulumi?metadata=skip"
     assert found["PATH"].startswith("/opt/cli:")
     assert "127.204.0.1" in found["NO_PROXY"].split(",")
 
