@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import collections
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
-from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
-
-from model.errors import uncomputed
 
 FloatArray = npt.NDArray[np.float32]
 Batch = npt.NDArray[Any] | tuple[npt.NDArray[Any], ...]
 """A graph's inputs in order, each [images, ...]; of a graph with one input that array alone will do."""
-
-_UNCOMPUTED: Final = re.compile(
-    r"running (?P<operator>\w+) node\. Name:'(?P<name>.*?)' Status Message: (?P<why>.+)", re.DOTALL
-)
 
 
 class Graph:
@@ -156,18 +148,3 @@ def session(
     options.log_severity_level = 3
     options.intra_op_num_threads = threads
     return onnxruntime.InferenceSession(observed.SerializeToString(), options, providers=["CPUExecutionProvider"])
-
-
-def values_of(run: onnxruntime.InferenceSession, names: Sequence[str], fed: Mapping[str, Any]) -> list[Any]:
-    """Values of the named tensors. None are asked for where there are no names: the session would give all outputs.
-
-    Raises:
-        BuildError: a node cannot compute a value that it is fed.
-    """
-    try:
-        return list(run.run(list(names), fed)) if names else []
-    except InvalidArgument as error:
-        found = _UNCOMPUTED.search(str(error))
-        if found is None:
-            raise
-        raise uncomputed(f"{found['name']} ({found['operator']})", found["why"]) from error

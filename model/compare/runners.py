@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict
 
 from model.errors import BuildError
 from model.export.frozen import FrozenSignature
-from model.graph import values_of
+from model.values import values_of
 
 Scores = npt.NDArray[np.float32]
 NOT_REPRESENTATIVE: Final = (

@@ -10,7 +10,8 @@ import numpy.typing as npt
 import onnx
 from onnx import TensorProto
 
-from model.graph import FloatArray, logit_tensors, session, values_of
+from model.graph import FloatArray, logit_tensors, session
+from model.values import values_of
 
 Answers = Mapping[str, FloatArray]
 """For each float output the tensor that says most about errors in it (`logit_tensors`), float32 [instances, ...]."""

@@ -24,9 +24,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from model.graph import FloatArray, Graph, attributes, constant, copy_of, feeds, session, values_of
+from model.graph import FloatArray, Graph, attributes, constant, copy_of, feeds, session
 from model.quantise.placement import has_constant_weight, tensorrt_placement
 from model.quantise.statistics import Batches
+from model.values import values_of
 
 _HOMOGENEOUS: Final = frozenset({"Relu", "LeakyRelu", "MaxPool", "AveragePool", "GlobalAveragePool"})
 """Operators with f(s x) = s f(x) for s > 0 that keep channels apart."""

@@ -18,9 +18,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from model.graph import Batch, FloatArray, Graph, attributes, feeds, images_in, logit_tensors, session, values_of
+from model.graph import Batch, FloatArray, Graph, attributes, feeds, images_in, logit_tensors, session
 from model.quantise.placement import has_constant_weight, layers
 from model.quantise.statistics import Batches
+from model.values import values_of
 
 Quantise = Callable[[Collection[str]], onnx.ModelProto]
 """Makes the INT8 graph of a float graph in which the named layers stay float."""

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from model.graph import Batch, FloatArray, feeds, images_in, session, values_of
+from model.graph import Batch, FloatArray, feeds, images_in, session
+from model.values import values_of
 
 HALF_BINS: Final = 2048
 """Histogram bins on either side of zero."""

@@ -7,6 +7,8 @@ import json
 import math
 import random
 import statistics
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,6 +24,7 @@ from benchmarks.serving.comparison.overhead import Feeding, Overhead
 from benchmarks.serving.comparison.profile import part_of
 from benchmarks.serving.comparison.statistics import paired
 from benchmarks.serving.generator import Load, Request
+from benchmarks.serving.vm import ROOT
 
 
 def test_drift_that_both_share_leaves_the_ratio_and_its_bound_alone() -> None:
@@ -163,3 +166,9 @@ def test_the_page_shows_goals_cells_and_settings(tmp_path: Path, monkeypatch: py
     assert "missed" in text
     assert "2 processes x 1 threads, batch 4" in text
     assert len(written) == 3
+
+
+def test_a_peer_needs_no_library_of_the_conversion() -> None:
+    """Their environment has TensorFlow and ONNX Runtime, and neither onnx nor tf2onnx."""
+    code = "import sys; sys.modules.update(onnx=None, tf2onnx=None); import model.compare.runners"
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True)
