@@ -18,7 +18,7 @@ from onnxruntime.capi.onnxruntime_pybind11_state import InvalidArgument
 _REFUSED: Final = re.compile(r"running (\w+) node\. Name:'(.*?)' Status Message: (.+)", re.DOTALL)
 """What ONNX Runtime says of a node that cannot compute what it is fed: its operator, its name, and why."""
 _AT_ONCE: Final = 4
-"""Images that a core runs together at most: with more, what its layers hand on no longer fits into its cache."""
+"""Images that a core runs together at most: more of them take more time each (docs/decisions/shares-of-a-batch.md)."""
 _SILENT: Final = 4
 """ONNX Runtime's log level for what ends the process; all else is some request's answer."""
 

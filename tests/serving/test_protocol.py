@@ -4,17 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-import uvicorn
 
 from serving.gateway import protocol
-from serving.gateway.protocol import MAX_HEAD_BYTES, LimitedProtocol
+from serving.gateway.protocol import MAX_HEAD_BYTES
+from tests.serving.connections import answer, connection
 
 OK = b"GET / HTTP/1.1\r\nHost: vm\r\n\r\n"
 
@@ -23,30 +19,6 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
     del scope, receive
     await send({"type": "http.response.start", "status": 200, "headers": [(b"content-length", b"2")]})
     await send({"type": "http.response.body", "body": b"ok"})
-
-
-@asynccontextmanager
-async def connection() -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """One connection to a server of its own."""
-    listener = socket.create_server((f"127.208.{os.getpid() // 250 % 250}.{1 + os.getpid() % 250}", 0))
-    config = uvicorn.Config(app, http=LimitedProtocol, ws="none", lifespan="off", log_config=None)
-    server = uvicorn.Server(config)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    reader, writer = await asyncio.open_connection(*listener.getsockname())
-    try:
-        yield reader, writer
-    finally:
-        writer.close()
-        server.should_exit = True
-        await serving
-
-
-async def answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    """Status and body of the next one."""
-    async with asyncio.timeout(10):
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-        return int(head[9:12]), await reader.readexactly(length)
 
 
 async def ends(reader: asyncio.StreamReader) -> bool:
@@ -65,7 +37,7 @@ async def ends(reader: asyncio.StreamReader) -> bool:
     ],
 )
 async def test_what_is_no_request_is_answered_in_json_and_the_connection_ended(wire: bytes, status: int) -> None:
-    async with connection() as (reader, writer):
+    async with connection(app) as (reader, writer):
         writer.write(OK)
         assert await answer(reader) == (200, b"ok")
         writer.write(wire)
@@ -76,7 +48,7 @@ async def test_what_is_no_request_is_answered_in_json_and_the_connection_ended(w
 
 
 async def test_a_head_in_many_parts_is_one_as_long_as_it_is_short() -> None:
-    async with connection() as (reader, writer):
+    async with connection(app) as (reader, writer):
         for _ in range(3):
             for byte in OK + b"":
                 writer.write(bytes([byte]))
@@ -85,7 +57,7 @@ async def test_a_head_in_many_parts_is_one_as_long_as_it_is_short() -> None:
 
 
 async def test_a_long_body_is_no_long_head() -> None:
-    async with connection() as (reader, writer):
+    async with connection(app) as (reader, writer):
         body = b"x" * 4 * MAX_HEAD_BYTES
         for _ in range(3):
             writer.write(b"POST / HTTP/1.1\r\nHost: vm\r\nContent-Length: %d\r\n\r\n%s" % (len(body), body) + OK)
@@ -95,7 +67,7 @@ async def test_a_long_body_is_no_long_head() -> None:
 
 async def test_a_head_that_never_ends_is_408(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(protocol, "HEAD_TIMEOUT_S", 0.1)
-    async with connection() as (reader, writer):
+    async with connection(app) as (reader, writer):
         writer.write(OK)
         assert await answer(reader) == (200, b"ok")
         await asyncio.sleep(0.2)

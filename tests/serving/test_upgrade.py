@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
-import socket
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-import uvicorn
 
-from serving.gateway.protocol import MAX_HEAD_BYTES, LimitedProtocol
+from serving.gateway.protocol import MAX_HEAD_BYTES
+from tests.serving.connections import answer, connection
 
 OFFER = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
 GET = b"GET /a HTTP/1.1\r\nHost: vm\r\n%s\r\n"
@@ -32,30 +28,6 @@ async def echo(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "http.response.body", "body": text})
 
 
-@asynccontextmanager
-async def connection() -> AsyncIterator[tuple[asyncio.StreamReader, asyncio.StreamWriter]]:
-    """One connection to a server of its own."""
-    listener = socket.create_server((f"127.209.{os.getpid() // 250 % 250}.{1 + os.getpid() % 250}", 0))
-    config = uvicorn.Config(echo, http=LimitedProtocol, ws="none", lifespan="off", log_config=None)
-    server = uvicorn.Server(config)
-    serving = asyncio.create_task(server.serve(sockets=[listener]))
-    reader, writer = await asyncio.open_connection(*listener.getsockname())
-    try:
-        yield reader, writer
-    finally:
-        writer.close()
-        server.should_exit = True
-        await serving
-
-
-async def answer(reader: asyncio.StreamReader) -> tuple[int, bytes]:
-    """Status and body of the next one."""
-    async with asyncio.timeout(10):
-        head = await reader.readuntil(b"\r\n\r\n")
-        length = int(head.lower().partition(b"content-length: ")[2].partition(b"\r\n")[0])
-        return int(head[9:12]), await reader.readexactly(length)
-
-
 @pytest.mark.parametrize(
     ("request_", "expected"),
     [(GET, b"GET  "), (POST, b"POST b=%20c hello"), (CHUNKED, b"POST  hello")],
@@ -67,7 +39,7 @@ async def test_a_request_that_offers_another_protocol_is_answered_in_this_one(
 ) -> None:
     caplog.set_level(logging.WARNING)
     wire = request_ % OFFER + request_ % b"" + request_ % OFFER
-    async with connection() as (reader, writer):
+    async with connection(echo) as (reader, writer):
         for at in range(0, len(wire), step):
             writer.write(wire[at : at + step])
             await asyncio.sleep(0)
@@ -77,7 +49,7 @@ async def test_a_request_that_offers_another_protocol_is_answered_in_this_one(
 
 
 async def test_many_in_one_piece_are_all_answered() -> None:
-    async with connection() as (reader, writer):
+    async with connection(echo) as (reader, writer):
         writer.write(GET % OFFER * 1500)
         for _ in range(1500):
             assert await answer(reader) == (200, b"GET  ")
@@ -94,6 +66,6 @@ async def test_many_in_one_piece_are_all_answered() -> None:
     ids=["CONNECT", "CONNECT with Upgrade", "long head", "broken chunk"],
 )
 async def test_what_is_refused_without_the_offer_is_refused_with_it(wire: bytes, status: int) -> None:
-    async with connection() as (reader, writer):
+    async with connection(echo) as (reader, writer):
         writer.write(wire)
         assert (await answer(reader))[0] == status
